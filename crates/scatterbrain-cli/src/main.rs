@@ -1,0 +1,5 @@
+//! The `scatterbrain` program.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,67 @@
+//! SIMD levels: availability is a value.
+//!
+//! A [`Level`] can only be made on a CPU that has it, so kernels that take one are safe functions.
+//! pulp's tokens carry the proof; this folder is where instructions that pulp does not wrap would live,
+//! and the only one in the workspace where `unsafe` may be written. Today it needs none.
+
+use pulp::{Scalar, Simd, WithSimd};
+
+#[cfg(target_arch = "aarch64")]
+use pulp::aarch64::Neon as Native;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V3 as Native;
+
+/// The instruction set that kernels run with.
+#[derive(Debug, Clone, Copy)]
+pub struct Level(Kind);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Scalar(Scalar),
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    Native(Native),
+}
+
+impl Level {
+    /// The best level of this CPU.
+    pub fn detect() -> Self {
+        *Self::available().last().expect("the scalar level is always there")
+    }
+
+    /// The portable fallback.
+    pub fn scalar() -> Self {
+        Level(Kind::Scalar(Scalar))
+    }
+
+    /// All levels of this CPU, the scalar one first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other architectures have the scalar level alone")]
+        let mut levels = vec![Self::scalar()];
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        if let Some(native) = Native::try_new() {
+            levels.push(Level(Kind::Native(native)));
+        }
+        levels
+    }
+
+    /// `"scalar"`, `"avx2+fma"` or `"neon"`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(_) => "avx2+fma",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Native(_) => "neon",
+        }
+    }
+
+    /// Runs an operation compiled for this level.
+    #[inline]
+    pub(crate) fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self.0 {
+            Kind::Scalar(s) => Simd::vectorize(s, op),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            Kind::Native(s) => Simd::vectorize(s, op),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The two open traits that carry the composition.
+//!
+//! A [`Support`] says which pairs are exact, a [`Background`] stands for the pairs off it. Both are sampled
+//! once, prepared once per head, and then asked once per *query tile* (never per pair), so that any support
+//! works with any background at kernel speed:
+//!
+//! ```text
+//! for tile in tiles(head):                       # TILE_ROWS queries
+//!     selection = select.select(tile)            # which keys, each pair once, before masks
+//!     totals    = summary.totals(tile)           # Σ over all visible keys of φ(q)·φ(k) (1, v), with log-scale
+//!     for pair in selection ∧ mask:
+//!         weight = exp(q·k) − summary.entries(pair)
+//!     output  = (totals + Σ weight·v) / (totals + Σ weight)
+//! ```
+//!
+//! A selector that scores every key anyway, and can give background weights from the same scan, implements
+//! both prepared traits on one value shared by an `Arc`: `select` comes first for every tile and may leave
+//! its scan for `totals`.
+
+use crate::{HeadMask, Level, Matrix, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// Queries in a tile. Keys of a background are blocked by the same number, so that the diagonal of a causal
+/// tile is one block.
+pub const TILE_ROWS: usize = 64;
+
+/// Whether a row can depend on later tokens, under a causal mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Causality {
+    /// No output row changes, to the bit, when later tokens change.
+    Strict,
+    /// Values and weights are causal, but the choice of pairs saw the whole sequence.
+    SelectionSeesFuture,
+}
+
+impl Causality {
+    /// The weaker of the two.
+    pub fn and(self, other: Self) -> Self {
+        if self == Causality::Strict { other } else { self }
+    }
+}
+
+/// What one head shows to a support.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// [n, d].
+    pub query: Matrix<'a>,
+    /// [m, d].
+    pub key: Matrix<'a>,
+    /// The softmax scale: a logit is `scale * q·k`.
+    pub scale: f32,
+    /// Which pairs are visible.
+    pub mask: &'a HeadMask<'a>,
+    /// SIMD level to compute at.
+    pub level: Level,
+}
+
+/// What one key/value head shows to a background; shared by the query heads of its group.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyHead<'a> {
+    /// [m, d].
+    pub key: Matrix<'a>,
+    /// [m, d_v].
+    pub value: Matrix<'a>,
+    /// The softmax scale.
+    pub scale: f32,
+    /// The mask without its boolean part.
+    pub mask: HeadMask<'a>,
+    /// Whether some head of the group has a boolean mask (totals are then summed pair by pair).
+    pub boolean: bool,
+    /// SIMD level to compute at.
+    pub level: Level,
+}
+
+/// Some queries of one head.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<'a> {
+    /// Indices of the queries, at most [`TILE_ROWS`], in any order.
+    pub rows: &'a [u32],
+    /// All queries of the head, [n, d].
+    pub query: Matrix<'a>,
+    /// The mask of the head.
+    pub mask: &'a HeadMask<'a>,
+}
+
+/// Which keys a block of a selection covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// Consecutive keys.
+    Range(Range<usize>),
+    /// Listed keys, ascending or not, none twice.
+    List(Vec<u32>),
+}
+
+/// Some rows of the tile against some keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Rows of the tile (positions in `Tile::rows`).
+    pub rows: Range<usize>,
+    /// Their keys.
+    pub keys: Keys,
+    /// Where given, row `r` of the block takes only keys inside `clip[r]`.
+    pub clip: Option<Vec<Range<usize>>>,
+}
+
+/// The support of one tile: blocks shared by several rows, and lists of single rows.
+///
+/// No pair may occur twice. Pairs that the mask hides may occur: the combiner drops them.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Dense blocks.
+    pub blocks: Vec<Block>,
+    /// Per row of the tile, further keys (may be shorter than the tile).
+    pub lists: Vec<Vec<u32>>,
+}
+
+impl Selection {
+    /// Empties it for the next tile of `rows` rows, keeping memory.
+    pub fn reset(&mut self, rows: usize) {
+        self.blocks.clear();
+        self.lists.iter_mut().for_each(Vec::clear);
+        self.lists.resize_with(rows, Vec::new);
+    }
+
+    /// All keys of a row, ascending, masks not applied.
+    pub fn row(&self, row: usize) -> Vec<u32> {
+        let mut keys = self.lists.get(row).cloned().unwrap_or_default();
+        for block in self.blocks.iter().filter(|b| b.rows.contains(&row)) {
+            let clip = block.clip.as_ref().map(|c| c[row - block.rows.start].clone());
+            let inside = |k: &u32| clip.as_ref().is_none_or(|c| c.contains(&(*k as usize)));
+            match &block.keys {
+                Keys::Range(r) => keys.extend((r.start as u32..r.end as u32).filter(inside)),
+                Keys::List(l) => keys.extend(l.iter().copied().filter(inside)),
+            }
+        }
+        keys.sort_unstable();
+        keys
+    }
+}
+
+/// A rule that says which pairs are exact. Sampled hashes live inside it; it is reused over calls.
+pub trait Support: Send + Sync + Debug {
+    /// Looks at one head.
+    ///
+    /// # Errors
+    /// Where the head's shape does not fit the rule.
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>>;
+
+    /// Whether the choice can depend on later tokens.
+    fn causality(&self) -> Causality;
+}
+
+/// A support that has seen its head.
+pub trait Select: Send + Sync {
+    /// An order of the queries in which neighbours share keys; tiles are cut from it. `None`: as they come.
+    /// Only followed where every row sees the same keys.
+    fn order(&self) -> Option<&[u32]> {
+        None
+    }
+
+    /// Writes the keys of the tile's rows into an empty selection.
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection);
+}
+
+/// What stands for the pairs off the support.
+pub trait Background: Send + Sync + Debug {
+    /// Sums up one key/value head.
+    ///
+    /// # Errors
+    /// Where the head's shape does not fit.
+    fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>>;
+
+    /// Whether weights can depend on later tokens.
+    fn causality(&self) -> Causality;
+
+    /// Units a query pays for it (a random feature or a centroid costs 2).
+    fn units(&self) -> usize;
+}
+
+/// A background that has seen its keys and values.
+pub trait Summary: Send + Sync {
+    /// The background of a tile: features of its queries and sums over all visible keys.
+    fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a>;
+}
+
+/// The background of one query tile.
+///
+/// Row `r` has a log-scale `s_r`; every figure of it is to be multiplied by `exp(s_r)`.
+pub trait TileBackground {
+    /// Log-scale of a row; −∞ where it sees nothing.
+    fn log_scale(&self, row: usize) -> f32;
+
+    /// Σ over visible keys of the background's weight. Not finite or not positive: the sum was lost to
+    /// rounding or range, and the combiner asks [`TileBackground::off_support`] instead.
+    fn denominator(&self, row: usize) -> f32;
+
+    /// Σ over visible keys of weight times value, [d_v].
+    fn numerator(&self, row: usize) -> &[f32];
+
+    /// Background weights of rows `panel*PANEL..` on keys, `out[key][PANEL]`, in the rows' scales.
+    fn entries_panel(&mut self, panel: usize, keys: &Keys, out: &mut [f32]);
+
+    /// Background weights of one row on listed keys, in the row's scale.
+    fn entries_row(&mut self, row: usize, keys: &[u32], out: &mut [f32]);
+
+    /// The background of one row summed directly, without subtraction, over visible keys not in `skip`
+    /// (ascending): writes the numerator and returns (log-scale, denominator, Σ |weight|).
+    /// O(m · features); the way out where the totals lost their digits.
+    fn off_support(&mut self, row: usize, skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32);
+}

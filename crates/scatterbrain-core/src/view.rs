@@ -1,0 +1,212 @@
+//! Strided views over caller-owned memory.
+
+use crate::{Error, Result};
+use half::{bf16, f16};
+use half::slice::HalfFloatSliceExt;
+
+/// Elements of a tensor; everything is computed in f32.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'a> {
+    /// 32-bit floats, read in place where columns are contiguous.
+    F32(&'a [f32]),
+    /// IEEE half precision, converted a head at a time.
+    F16(&'a [f16]),
+    /// bfloat16, converted a head at a time.
+    Bf16(&'a [bf16]),
+}
+
+impl Data<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Data::F32(x) => x.len(),
+            Data::F16(x) => x.len(),
+            Data::Bf16(x) => x.len(),
+        }
+    }
+}
+
+/// A view of [batch, heads, rows, columns] with any strides (in elements; 0 repeats an axis).
+///
+/// ```
+/// use scatterbrain_core::Tensor;
+/// let data = vec![0.0f32; 2 * 3 * 5 * 4];
+/// let query = Tensor::f32("query", &data, [2, 3, 5, 4])?;
+/// assert_eq!(query.head(1, 2).matrix().row(4).len(), 4);
+/// # Ok::<(), scatterbrain_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    data: Data<'a>,
+    shape: [usize; 4],
+    strides: [usize; 4],
+}
+
+impl<'a> Tensor<'a> {
+    /// A contiguous f32 tensor. `argument` names it in errors.
+    ///
+    /// # Errors
+    /// A zero size, or a length that differs from the product of `shape`.
+    pub fn f32(argument: &'static str, data: &'a [f32], shape: [usize; 4]) -> Result<Self> {
+        Self::contiguous(argument, Data::F32(data), shape)
+    }
+
+    /// A contiguous tensor of any element type.
+    ///
+    /// # Errors
+    /// A zero size, or a length that differs from the product of `shape`.
+    pub fn contiguous(argument: &'static str, data: Data<'a>, shape: [usize; 4]) -> Result<Self> {
+        let [_, h, n, d] = shape;
+        let expected = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+        if expected != Some(data.len()) {
+            return Err(Error::invalid(
+                argument,
+                format!("{} elements for shape {shape:?}", expected.map_or("too many".into(), |e| e.to_string())),
+                data.len(),
+            ));
+        }
+        let strides = [h * n * d, n * d, d, 1];
+        Self::strided(argument, data, shape, strides)
+    }
+
+    /// A tensor with strides of its own, element (b, h, i, c) at `Σ index·stride`.
+    ///
+    /// # Errors
+    /// A zero size, or strides that reach beyond `data`.
+    pub fn strided(argument: &'static str, data: Data<'a>, shape: [usize; 4], strides: [usize; 4]) -> Result<Self> {
+        if shape.contains(&0) {
+            return Err(Error::invalid(argument, "sizes of at least 1", format!("shape {shape:?}")));
+        }
+        let last = shape.iter().zip(&strides).try_fold(0usize, |a, (&s, &t)| a.checked_add((s - 1).checked_mul(t)?));
+        if last.is_none_or(|l| l >= data.len()) {
+            return Err(Error::invalid(
+                argument,
+                format!("at least {} elements for shape {shape:?} and strides {strides:?}", last.map_or("too many".into(), |l| (l.saturating_add(1)).to_string())),
+                data.len(),
+            ));
+        }
+        Ok(Self { data, shape, strides })
+    }
+
+    /// [batch, heads, rows, columns].
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// One head as f32 rows: borrowed where it is f32 with contiguous columns, else converted.
+    ///
+    /// # Panics
+    /// If `batch` or `head` is out of range.
+    pub fn head(&self, batch: usize, head: usize) -> Rows<'a> {
+        let [b, h, rows, cols] = self.shape;
+        assert!(batch < b && head < h, "head ({batch}, {head}) of {b} x {h}");
+        let base = batch * self.strides[0] + head * self.strides[1];
+        let [_, _, row_stride, col_stride] = self.strides;
+        if let Data::F32(data) = self.data
+            && col_stride == 1
+            && row_stride >= cols
+        {
+            let end = base + (rows - 1) * row_stride + cols;
+            return Rows::Borrowed(Matrix { data: &data[base..end], rows, cols, row_stride });
+        }
+        let mut owned = vec![0.0; rows * cols];
+        for (i, out) in owned.chunks_exact_mut(cols).enumerate() {
+            let start = base + i * row_stride;
+            match self.data {
+                Data::F32(x) => copy(&x[start..], col_stride, out, |v| v),
+                Data::F16(x) if col_stride == 1 => x[start..start + cols].convert_to_f32_slice(out),
+                Data::Bf16(x) if col_stride == 1 => x[start..start + cols].convert_to_f32_slice(out),
+                Data::F16(x) => copy(&x[start..], col_stride, out, f16::to_f32),
+                Data::Bf16(x) => copy(&x[start..], col_stride, out, bf16::to_f32),
+            }
+        }
+        Rows::Owned { data: owned, rows, cols }
+    }
+}
+
+fn copy<T: Copy>(from: &[T], stride: usize, out: &mut [f32], convert: impl Fn(T) -> f32) {
+    for (c, o) in out.iter_mut().enumerate() {
+        *o = convert(from[c * stride]);
+    }
+}
+
+/// Rows of one head, borrowed from the caller or converted.
+#[derive(Debug, Clone)]
+pub enum Rows<'a> {
+    /// The caller's memory.
+    Borrowed(Matrix<'a>),
+    /// A converted or repaired copy, row-major and contiguous.
+    Owned {
+        /// `rows * cols` elements.
+        data: Vec<f32>,
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        cols: usize,
+    },
+}
+
+impl Rows<'_> {
+    /// The rows as a matrix view.
+    pub fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Rows::Borrowed(m) => *m,
+            Rows::Owned { data, rows, cols } => Matrix { data, rows: *rows, cols: *cols, row_stride: *cols },
+        }
+    }
+}
+
+/// A view of f32 rows, contiguous within a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A contiguous row-major matrix.
+    ///
+    /// # Errors
+    /// Where `data` is not `rows * cols` long, or a size is zero.
+    pub fn new(argument: &'static str, data: &'a [f32], rows: usize, cols: usize) -> Result<Self> {
+        if rows == 0 || cols == 0 || rows.checked_mul(cols) != Some(data.len()) {
+            return Err(Error::invalid(argument, format!("{rows} x {cols} elements, both at least 1"), data.len()));
+        }
+        Ok(Self { data, rows, cols, row_stride: cols })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    /// If `i >= rows`.
+    #[inline(always)]
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.data[i * self.row_stride..i * self.row_stride + self.cols]
+    }
+
+    /// The first `rows` rows.
+    ///
+    /// # Panics
+    /// If there are fewer, or `rows` is 0.
+    pub fn head_rows(&self, rows: usize) -> Matrix<'a> {
+        assert!(rows >= 1 && rows <= self.rows, "{rows} of {} rows", self.rows);
+        Matrix { rows, ..*self }
+    }
+
+    /// All rows in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
+        let m = *self;
+        (0..m.rows).map(move |i| m.row(i))
+    }
+}

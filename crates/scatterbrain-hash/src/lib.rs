@@ -1,0 +1,3 @@
+//! Locality-sensitive hash families for attention: rows to codes and orders
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Naive float64 attention and shared cases that judge every method
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,5 @@
+//! Development tasks.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
