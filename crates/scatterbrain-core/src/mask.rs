@@ -105,7 +105,11 @@ impl<'a> Mask<'a> {
     pub fn check(&self, batch: usize, heads: usize, n: usize, m: usize) -> Result<()> {
         if let Some(lengths) = self.key_lengths {
             if lengths.len() != batch {
-                return Err(Error::invalid("key_lengths", format!("{batch} lengths, one a batch entry"), lengths.len()));
+                return Err(Error::invalid(
+                    "key_lengths",
+                    format!("{batch} lengths, one a batch entry"),
+                    lengths.len(),
+                ));
             }
             if let Some(l) = lengths.iter().find(|&&l| l > m) {
                 return Err(Error::invalid("key_lengths", format!("lengths of at most {m}"), l));

@@ -1,8 +1,8 @@
 //! Strided views over caller-owned memory.
 
 use crate::{Error, Result};
-use half::{bf16, f16};
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 /// Elements of a tensor; everything is computed in f32.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,10 @@ impl<'a> Tensor<'a> {
         if last.is_none_or(|l| l >= data.len()) {
             return Err(Error::invalid(
                 argument,
-                format!("at least {} elements for shape {shape:?} and strides {strides:?}", last.map_or("too many".into(), |l| (l.saturating_add(1)).to_string())),
+                format!(
+                    "at least {} elements for shape {shape:?} and strides {strides:?}",
+                    last.map_or("too many".into(), |l| (l.saturating_add(1)).to_string())
+                ),
                 data.len(),
             ));
         }

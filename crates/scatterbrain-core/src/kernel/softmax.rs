@@ -32,6 +32,10 @@ impl Default for Running {
 /// If `scores` is not a multiple of [`PANEL`] long.
 pub fn softmax(level: Level, scores: &mut [f32], running: &mut Running) {
     assert_eq!(scores.len() % PANEL, 0, "scores");
+    if scores.is_empty() {
+        running.rescale = [1.0; PANEL];
+        return;
+    }
     level.run(Softmax { scores, running });
 }
 
