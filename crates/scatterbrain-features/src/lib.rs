@@ -1,3 +1,5 @@
-//! Random and deterministic feature maps of the softmax kernel, and the low-rank background they make
-
+//! Feature maps.
 #![forbid(unsafe_code)]
+pub mod map;
+mod summary;
+pub use summary::FeatureBackground;

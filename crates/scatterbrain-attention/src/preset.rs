@@ -1,0 +1,165 @@
+//! The named methods of the comparison, at a budget in units per query.
+
+use scatterbrain_blocks::{TopK, WindowSupport};
+use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_core::{Error, Result, Seed};
+use scatterbrain_features::{
+    ConstantFeatures, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
+};
+use scatterbrain_hash::{Smyrf, Transform};
+use serde::{Deserialize, Serialize};
+
+/// Hash rounds of every hashed preset.
+const N_HASHES: usize = 2;
+
+/// A method by name. A key on the support costs one unit, a random feature two; budgets round down to what a
+/// method allows, to no less than 1 key or 2 features, and [`Method::units`] says what is used.
+///
+/// | name | support | background |
+/// |---|---|---|
+/// | `exact` | all | – |
+/// | `uniform` | – | mean of visible values |
+/// | `local` | window of b keys (causal: the b last) | – |
+/// | `topk` | the b largest logits | – |
+/// | `smyrf` | 2 hashes × clusters of b/2 | – |
+/// | `reformer` | 2 hashes × (chunk of b/4 and the one before) | – |
+/// | `performer` | – | b/2 positive features |
+/// | `linear` | – | elu + 1 |
+/// | `average` | smyrf at b/2 | averaged with b/4 positive features |
+/// | `scatterbrain-local` | window of b/2 | b/4 hyperbolic features |
+/// | `scatterbrain-smyrf` | 2 hashes × clusters of b/4 | b/4 hyperbolic features |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the table above says each")]
+pub enum Preset {
+    Exact,
+    Uniform,
+    Local,
+    #[serde(rename = "topk")]
+    TopK,
+    Smyrf,
+    Reformer,
+    Performer,
+    Linear,
+    Average,
+    ScatterbrainLocal,
+    ScatterbrainSmyrf,
+}
+
+impl Preset {
+    /// All of them, in the order of the table.
+    pub const ALL: [Preset; 11] = [
+        Preset::Exact,
+        Preset::Uniform,
+        Preset::Local,
+        Preset::TopK,
+        Preset::Smyrf,
+        Preset::Reformer,
+        Preset::Performer,
+        Preset::Linear,
+        Preset::Average,
+        Preset::ScatterbrainLocal,
+        Preset::ScatterbrainSmyrf,
+    ];
+
+    /// The name, as the program takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Exact => "exact",
+            Preset::Uniform => "uniform",
+            Preset::Local => "local",
+            Preset::TopK => "topk",
+            Preset::Smyrf => "smyrf",
+            Preset::Reformer => "reformer",
+            Preset::Performer => "performer",
+            Preset::Linear => "linear",
+            Preset::Average => "average",
+            Preset::ScatterbrainLocal => "scatterbrain-local",
+            Preset::ScatterbrainSmyrf => "scatterbrain-smyrf",
+        }
+    }
+
+    /// The preset of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// Whether the budget means anything to it.
+    pub fn has_budget(self) -> bool {
+        !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear)
+    }
+
+    /// Samples the method's hashes and projections. `causal` decides which window `local` takes.
+    ///
+    /// # Errors
+    /// A budget or head dimension of 0.
+    ///
+    /// ```
+    /// use scatterbrain_attention::{Preset, Seed};
+    /// let method = Preset::ScatterbrainSmyrf.method(64, 32, Seed(0), false)?;
+    /// assert_eq!(method.units(), Some(64)); // 2 · 16 keys and 16 features
+    /// # Ok::<(), scatterbrain_attention::Error>(())
+    /// ```
+    pub fn method(self, budget: usize, head_dim: usize, seed: Seed, causal: bool) -> Result<Method> {
+        if head_dim == 0 {
+            return Err(Error::invalid("head_dim", "at least 1", 0));
+        }
+        if budget == 0 && self.has_budget() {
+            return Err(Error::invalid("budget", "at least 1", 0));
+        }
+        let keys = |share: usize| (budget / share).max(1);
+        let (method, units) = match self {
+            Preset::Exact => return Ok(Method::exact()),
+            Preset::Uniform => return Ok(Method::low_rank(FeatureBackground::new(ConstantFeatures::new(head_dim)?))),
+            Preset::Linear => return Ok(Method::low_rank(FeatureBackground::new(EluFeatures::new(head_dim)?))),
+            Preset::Local => (Method::sparse(window(keys(1), causal)?), keys(1)),
+            Preset::TopK => (Method::sparse(TopK::new(keys(1))?), keys(1)),
+            Preset::Smyrf => (Method::sparse(smyrf(head_dim, keys(2), seed)?), N_HASHES * keys(2)),
+            Preset::Reformer => {
+                let support = ReformerSupport::sample(head_dim, N_HASHES, keys(4), seed.derive(HASH))?;
+                (Method::sparse(support), 2 * N_HASHES * keys(4))
+            }
+            Preset::Performer => {
+                let count = (budget / 2).max(2);
+                (Method::low_rank(positive(head_dim, count, seed)?), 2 * count)
+            }
+            Preset::Average => {
+                let count = (budget / 4).max(2);
+                let method = Method::average(smyrf(head_dim, keys(4), seed)?, positive(head_dim, count, seed)?);
+                (method, N_HASHES * keys(4) + 2 * count)
+            }
+            Preset::ScatterbrainLocal => {
+                let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
+                (Method::scatterbrain(window(keys(2), causal)?, far), keys(2) + units)
+            }
+            Preset::ScatterbrainSmyrf => {
+                let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
+                (Method::scatterbrain(smyrf(head_dim, keys(4), seed)?, far), N_HASHES * keys(4) + units)
+            }
+        };
+        method.with_budget(budget, units)
+    }
+}
+
+/// Streams of a method's seed: hash and features must be independent (mathematics of the paper's theorem).
+const HASH: u64 = 1;
+const FEATURES: u64 = 2;
+
+fn window(budget: usize, causal: bool) -> Result<WindowSupport> {
+    if causal { WindowSupport::last(budget) } else { WindowSupport::around(budget) }
+}
+
+fn smyrf(head_dim: usize, cluster: usize, seed: Seed) -> Result<SmyrfSupport> {
+    SmyrfSupport::new(Smyrf::sample(head_dim, N_HASHES, Transform::XboxPlus, seed.derive(HASH))?, cluster)
+}
+
+fn positive(head_dim: usize, count: usize, seed: Seed) -> Result<FeatureBackground> {
+    let map = PositiveFeatures::sample(head_dim, count, ProjectionKind::Orthogonal, seed.derive(FEATURES))?;
+    Ok(FeatureBackground::new(map))
+}
+
+fn hyperbolic(head_dim: usize, count: usize, seed: Seed) -> Result<(FeatureBackground, usize)> {
+    let count = (count / 2 * 2).max(2);
+    let map = HyperbolicFeatures::sample(head_dim, count, ProjectionKind::Orthogonal, seed.derive(FEATURES))?;
+    Ok((FeatureBackground::new(map), 2 * count))
+}

@@ -1,0 +1,205 @@
+//! Clusters: a query meets the keys that share its cluster in some round.
+//!
+//! Hash buckets, balanced sorted clusters (SMYRF, Reformer) and stored positions all come down to this:
+//! per round, a cluster for every query and a partition of the keys. Decoded, round r contributes
+//!
+//! ```text
+//! { (i, j) : key_cluster_r[j] == query_cluster_r[i]  (or the one before it, with lookback) }
+//! ```
+//!
+//! and a pair found by several rounds counts once.
+
+use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
+use scatterbrain_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// No cluster: a padded key, or a query that meets nobody.
+const NONE: u32 = u32::MAX;
+/// Neighbours of one cluster that are worth a dense block; fewer go by lists.
+const DENSE_ROWS: usize = 4;
+
+/// One round: clusters of queries and of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    query_cluster: Vec<u32>,
+    key_cluster: Vec<u32>,
+    /// Keys by cluster, ascending inside each.
+    key_order: Vec<u32>,
+    /// Cluster c holds `key_order[offsets[c]..offsets[c + 1]]`.
+    offsets: Vec<usize>,
+}
+
+impl Round {
+    /// From the cluster of every query and of the first `key_cluster.len()` of `m` keys.
+    ///
+    /// # Errors
+    /// More keys than `m`.
+    pub fn from_clusters(query_cluster: Vec<u32>, key_cluster: &[u32], m: usize) -> Result<Self> {
+        if key_cluster.len() > m {
+            return Err(Error::invalid("key_cluster", format!("at most {m} keys"), key_cluster.len()));
+        }
+        let used = |c: &&u32| **c != NONE;
+        let count = key_cluster.iter().chain(&query_cluster).filter(used).max().map_or(0, |&c| c as usize + 1);
+        // Cluster numbers index a table: larger ones than there are rows must be renumbered first.
+        let limit = m + query_cluster.len();
+        if count > limit {
+            return Err(Error::invalid("cluster", format!("numbers below {limit}"), count - 1));
+        }
+        let mut offsets = vec![0; count + 1];
+        for c in key_cluster.iter().filter(used) {
+            offsets[*c as usize + 1] += 1;
+        }
+        for c in 0..count {
+            offsets[c + 1] += offsets[c];
+        }
+        let mut next = offsets.clone();
+        let mut key_order = vec![0; offsets[count]];
+        for (j, c) in key_cluster.iter().enumerate().filter(|(_, c)| **c != NONE) {
+            key_order[next[*c as usize]] = j as u32;
+            next[*c as usize] += 1;
+        }
+        let mut padded = key_cluster.to_vec();
+        padded.resize(m, NONE);
+        Ok(Self { query_cluster, key_cluster: padded, key_order, offsets })
+    }
+
+    /// Balanced clusters from two orders: position p of an order lies in cluster `p / size`.
+    /// Entries at or beyond `n` or `m` are padding and take their place. Sizes need not divide anything.
+    ///
+    /// # Errors
+    /// A size of 0, or an order that names an index twice.
+    pub fn from_orders(
+        query_order: &[u32],
+        query_size: usize,
+        n: usize,
+        key_order: &[u32],
+        key_size: usize,
+        m: usize,
+    ) -> Result<Self> {
+        let queries = cut("query_order", query_order, query_size, n)?;
+        let keys = cut("key_order", key_order, key_size, m)?;
+        Self::from_clusters(queries, &keys, m)
+    }
+
+    /// Buckets by code: a query meets the keys of its own code, however many.
+    ///
+    /// # Errors
+    /// More key codes than `m`.
+    pub fn from_codes(query_codes: &[u32], key_codes: &[u32], m: usize) -> Result<Self> {
+        let mut codes: Vec<u32> = key_codes.to_vec();
+        codes.sort_unstable();
+        codes.dedup();
+        let number = |c: &u32| codes.binary_search(c).map_or(NONE, |x| x as u32);
+        let keys: Vec<u32> = key_codes.iter().map(number).collect();
+        Self::from_clusters(query_codes.iter().map(number).collect(), &keys, m)
+    }
+
+    fn keys(&self, cluster: u32) -> &[u32] {
+        match self.offsets.get(cluster as usize..cluster as usize + 2) {
+            Some(&[start, end]) => &self.key_order[start..end],
+            _ => &[],
+        }
+    }
+
+    /// The cluster before, around the corner; `None` where there is no other.
+    fn before(&self, cluster: u32) -> Option<u32> {
+        let count = self.offsets.len() as u32 - 1;
+        (count > 1 && cluster != NONE).then(|| (cluster + count - 1) % count)
+    }
+
+    fn meets(&self, query_idx: usize, key_idx: u32, lookback: bool) -> bool {
+        let (q, k) = (self.query_cluster[query_idx], self.key_cluster[key_idx as usize]);
+        k != NONE && (q == k || (lookback && self.before(q) == Some(k)))
+    }
+}
+
+fn cut(argument: &'static str, order: &[u32], size: usize, count: usize) -> Result<Vec<u32>> {
+    if size == 0 {
+        return Err(Error::invalid(argument, "clusters of at least 1", 0));
+    }
+    let mut clusters = vec![NONE; count];
+    for (p, &x) in order.iter().enumerate().filter(|(_, x)| (**x as usize) < count) {
+        if clusters[x as usize] != NONE {
+            return Err(Error::invalid(argument, "each index once", format!("{x} twice")));
+        }
+        clusters[x as usize] = (p / size) as u32;
+    }
+    Ok(clusters)
+}
+
+/// Several rounds; the support is their union.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clusters {
+    rounds: Vec<Round>,
+    lookback: bool,
+    order: Vec<u32>,
+}
+
+impl Clusters {
+    /// From rounds over the same queries and keys.
+    ///
+    /// # Errors
+    /// No round, or rounds of different sizes.
+    pub fn new(rounds: Vec<Round>, lookback: bool) -> Result<Self> {
+        let Some(first) = rounds.first() else {
+            return Err(Error::invalid("n_hashes", "at least 1 round", 0));
+        };
+        let size = |r: &Round| (r.query_cluster.len(), r.key_cluster.len());
+        if let Some(r) = rounds.iter().find(|r| size(r) != size(first)) {
+            return Err(Error::invalid("rounds", format!("{:?} queries and keys", size(first)), format!("{:?}", size(r))));
+        }
+        let mut order: Vec<u32> = (0..first.query_cluster.len() as u32).collect();
+        order.sort_by_key(|&i| first.query_cluster[i as usize]);
+        Ok(Self { rounds, lookback, order })
+    }
+
+    /// Number of queries.
+    pub fn n(&self) -> usize {
+        self.rounds[0].query_cluster.len()
+    }
+
+    /// Number of keys.
+    pub fn m(&self) -> usize {
+        self.rounds[0].key_cluster.len()
+    }
+
+    fn row_keys(&self, round: usize, query_idx: usize, out: &mut Vec<u32>) {
+        let r = &self.rounds[round];
+        let c = r.query_cluster[query_idx];
+        let before = if self.lookback { r.before(c) } else { None };
+        let fresh = |k: &&u32| !self.rounds[..round].iter().any(|e| e.meets(query_idx, **k, self.lookback));
+        out.extend(r.keys(c).iter().filter(fresh));
+        if let Some(b) = before {
+            out.extend(r.keys(b).iter().filter(fresh));
+        }
+    }
+}
+
+impl Select for Clusters {
+    fn order(&self) -> Option<&[u32]> {
+        Some(&self.order)
+    }
+
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        let cluster = |i: &u32| self.rounds[0].query_cluster[*i as usize];
+        let mut start = 0;
+        for group in tile.rows.chunk_by(|a, b| cluster(a) == cluster(b)) {
+            let rows = start..start + group.len();
+            start = rows.end;
+            if group.len() >= DENSE_ROWS {
+                let mut keys = Vec::new();
+                self.row_keys(0, group[0] as usize, &mut keys);
+                selection.blocks.push(Block { rows, keys: Keys::List(keys), clip: None });
+            } else {
+                for (r, &i) in rows.zip(group) {
+                    self.row_keys(0, i as usize, &mut selection.lists[r]);
+                }
+            }
+        }
+        for (r, &i) in tile.rows.iter().enumerate() {
+            for round in 1..self.rounds.len() {
+                self.row_keys(round, i as usize, &mut selection.lists[r]);
+            }
+        }
+    }
+}

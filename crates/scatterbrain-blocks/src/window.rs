@@ -1,0 +1,81 @@
+//! The sliding window: keys near the query's position.
+
+use scatterbrain_core::kernel::PANEL;
+use scatterbrain_core::tile::{Block, Causality, Head, Keys, Select, Selection, Support, Tile};
+use scatterbrain_core::{Error, Result, Window, WindowAlign};
+use serde::{Deserialize, Serialize};
+
+/// Keys from `left` before a query's position to `right` after it are exact.
+///
+/// Positions are those of the mask: query i stands at key i + L − n ([`WindowAlign::End`]).
+/// Strictly causal under a causal mask. Cost O(1) a row.
+///
+/// ```
+/// use scatterbrain_blocks::WindowSupport;
+/// let local = WindowSupport::around(5)?; // two before, itself, two after
+/// assert_eq!((local.window.left, local.window.right), (2, 2));
+/// # Ok::<(), scatterbrain_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSupport {
+    /// The interval around the position.
+    pub window: Window,
+}
+
+impl WindowSupport {
+    /// `budget` keys around the position, [−⌊b/2⌋, ⌈b/2⌉) as in the authors' code.
+    ///
+    /// # Errors
+    /// A budget of 0.
+    pub fn around(budget: usize) -> Result<Self> {
+        check(budget)?;
+        let (left, right) = (budget / 2, budget.div_ceil(2) - 1);
+        Ok(Self { window: Window { left, right, align: WindowAlign::End } })
+    }
+
+    /// The `budget` last keys up to the position: what a causal row can use.
+    ///
+    /// # Errors
+    /// A budget of 0.
+    pub fn last(budget: usize) -> Result<Self> {
+        check(budget)?;
+        Ok(Self { window: Window { left: budget - 1, right: 0, align: WindowAlign::End } })
+    }
+
+    /// The same window placed by another rule.
+    pub fn align(mut self, align: WindowAlign) -> Self {
+        self.window.align = align;
+        self
+    }
+}
+
+fn check(budget: usize) -> Result<()> {
+    if budget == 0 { Err(Error::invalid("budget", "at least 1 key", 0)) } else { Ok(()) }
+}
+
+impl Support for WindowSupport {
+    fn prepare<'a>(&'a self, _: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        Ok(Box::new(*self))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::Strict
+    }
+}
+
+impl Select for WindowSupport {
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        let (n, length) = (tile.mask.n(), tile.mask.length());
+        for (panel, rows) in tile.rows.chunks(PANEL).enumerate() {
+            let clip: Vec<_> = rows.iter().map(|&i| self.window.range(i as usize, n, length)).collect();
+            let start = clip.iter().map(|r| r.start).min().unwrap_or(0);
+            let end = clip.iter().map(|r| r.end).max().unwrap_or(0);
+            let first = panel * PANEL;
+            selection.blocks.push(Block {
+                rows: first..first + rows.len(),
+                keys: Keys::Range(start..end.max(start)),
+                clip: Some(clip),
+            });
+        }
+    }
+}

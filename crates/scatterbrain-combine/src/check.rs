@@ -1,0 +1,82 @@
+//! What is checked before any work: shapes, budgets, ranges; and where non-finite values stand.
+
+use scatterbrain_core::{Error, HeadMask, Mask, Matrix, Result, Rows, Tensor};
+
+/// Logits and squared norms may reach this; beyond, differences of logits could overflow.
+const LARGEST: f64 = f32::MAX as f64 / 16.0;
+
+/// Sizes of a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub n: usize,
+    pub m: usize,
+    pub d_v: usize,
+}
+
+impl Sizes {
+    pub(crate) fn check(query: &Tensor<'_>, key: &Tensor<'_>, value: &Tensor<'_>, mask: &Mask<'_>) -> Result<Self> {
+        let [batch, heads, n, d] = query.shape();
+        let [key_batch, kv_heads, m, key_d] = key.shape();
+        let [value_batch, value_heads, value_m, d_v] = value.shape();
+        if key_batch != batch || key_d != d {
+            return Err(Error::invalid("key", format!("[{batch}, kv_heads, m, {d}]"), format!("{:?}", key.shape())));
+        }
+        if heads % kv_heads != 0 {
+            return Err(Error::invalid("kv_heads", format!("a divisor of {heads} heads"), kv_heads));
+        }
+        if (value_batch, value_heads, value_m) != (batch, kv_heads, m) {
+            let expected = format!("[{batch}, {kv_heads}, {m}, d_v]");
+            return Err(Error::invalid("value", expected, format!("{:?}", value.shape())));
+        }
+        if n.max(m) > u32::MAX as usize / 2 {
+            return Err(Error::invalid("n, m", "at most 2^31 - 1 rows", n.max(m)));
+        }
+        mask.check(batch, heads, n, m)?;
+        Ok(Self { batch, heads, kv_heads, n, m, d_v })
+    }
+}
+
+/// Rows of one tensor that hold a NaN or an infinity.
+pub(crate) type Tainted = Vec<bool>;
+
+/// Replaces rows that are not finite by zeros, so that they reach nothing but the rows that use them.
+pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
+    let matrix = rows.matrix();
+    let finite = |i: usize| matrix.row(i).iter().all(|x| x.is_finite());
+    if (0..used).all(finite) {
+        return None;
+    }
+    let tainted: Tainted = (0..matrix.rows()).map(|i| i < used && !finite(i)).collect();
+    let (count, cols) = (matrix.rows(), matrix.cols());
+    let mut data: Vec<f32> = matrix.iter().flatten().copied().collect();
+    for (row, _) in data.chunks_exact_mut(cols).zip(&tainted).filter(|(_, t)| **t) {
+        row.fill(0.0);
+    }
+    *rows = Rows::Owned { data, rows: count, cols };
+    Some(tainted)
+}
+
+/// Refuses finite inputs whose logits or norms leave f32.
+pub(crate) fn check_range(query: Matrix<'_>, key: Matrix<'_>, scale: f32, mask: &HeadMask<'_>) -> Result<()> {
+    let largest = |m: Matrix<'_>, rows: usize| {
+        let square = |r: &[f32]| r.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        m.iter().take(rows).map(square).fold(0.0, f64::max)
+    };
+    let (q, k) = (largest(query, query.rows()), largest(key, mask.length()));
+    let scale = f64::from(scale.abs());
+    for (argument, quantity, magnitude) in [
+        ("query", "scale times the squared norm", scale * q),
+        ("key", "scale times the squared norm", scale * k),
+        ("query", "the largest norm", q.sqrt()),
+        ("key", "the largest norm", k.sqrt()),
+        ("query, key", "the largest logit", scale * (q * k).sqrt()),
+    ] {
+        if magnitude > LARGEST {
+            return Err(Error::Overflow { argument, quantity, magnitude: format!("{magnitude:.1e}") });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Supports that hash a head's queries and keys: codes from the hash crate become clusters of the block crate.
+
+use scatterbrain_blocks::{Clusters, Round};
+use scatterbrain_core::tile::{Causality, Head, Select, Support};
+use scatterbrain_core::{Error, Result, Seed};
+use scatterbrain_hash::{HashFamily, KeyRows, ReformerRotation, Smyrf, sort_by_code};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// SMYRF (Daras et al. 2020): per hash, queries and keys are sorted along one projection and cut in equally many
+/// clusters; a query meets the `cluster_size` keys of its cluster.
+///
+/// The number of clusters is ⌈L / cluster_size⌉, L the key length; nothing needs to divide anything. The global
+/// order sees the future: [`Causality::SelectionSeesFuture`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SmyrfSupport {
+    hash: Smyrf,
+    cluster_size: usize,
+}
+
+impl SmyrfSupport {
+    /// Clusters of `cluster_size` keys.
+    ///
+    /// # Errors
+    /// A size of 0.
+    pub fn new(hash: Smyrf, cluster_size: usize) -> Result<Self> {
+        check_size(cluster_size)?;
+        Ok(Self { hash, cluster_size })
+    }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    if size == 0 { Err(Error::invalid("cluster_size", "at least 1 key", 0)) } else { Ok(()) }
+}
+
+impl Support for SmyrfSupport {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        let (n, m, length) = (head.mask.n(), head.mask.m(), head.mask.length());
+        let rows = KeyRows { sorted: length, norms: length };
+        let orders = self.hash.orders(head.level, head.query, head.key, rows)?;
+        let clusters = length.div_ceil(self.cluster_size).max(1);
+        let query_size = n.div_ceil(clusters);
+        let round = |h| Round::from_orders(orders.query(h), query_size, n, orders.key(h), self.cluster_size, m);
+        let rounds = (0..self.hash.n_hashes()).map(round).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Clusters::new(rounds, false)?))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::SelectionSeesFuture
+    }
+}
+
+/// Buckets of a sampled [`ReformerSupport`], where there are keys enough.
+pub const MOST_BUCKETS: usize = 256;
+
+/// Reformer (Kitaev et al. 2020, §2): per hash, keys are sorted by bucket and position and cut in chunks of
+/// `bucket_size`; a query meets its own chunk and the chunk before.
+///
+/// Queries and keys are hashed apart. A query's chunk is the one in which its bucket stands among the sorted keys,
+/// as deep into the bucket as the query is into its own; with equal queries and keys that is its own place. The
+/// global order sees the future.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReformerSupport {
+    hash: ReformerRotation,
+    bucket_size: usize,
+    /// Whether the number of buckets follows the number of keys.
+    fit: bool,
+}
+
+impl ReformerSupport {
+    /// Chunks of `bucket_size` keys, with given rotations.
+    ///
+    /// # Errors
+    /// A size of 0.
+    pub fn new(hash: ReformerRotation, bucket_size: usize) -> Result<Self> {
+        check_size(bucket_size)?;
+        Ok(Self { hash, bucket_size, fit: false })
+    }
+
+    /// Samples rotations, of which each call uses as many columns as give one bucket a chunk (at most
+    /// [`MOST_BUCKETS`] buckets), the paper's choice.
+    ///
+    /// # Errors
+    /// A size of 0.
+    pub fn sample(head_dim: usize, n_hashes: usize, bucket_size: usize, seed: Seed) -> Result<Self> {
+        let hash = ReformerRotation::sample(head_dim, n_hashes, MOST_BUCKETS, seed)?;
+        Ok(Self { fit: true, ..Self::new(hash, bucket_size)? })
+    }
+
+    /// The hash for a number of keys.
+    fn fitted(&self, length: usize) -> Result<ReformerRotation> {
+        let wanted = (length.div_ceil(self.bucket_size) / 2 * 2).max(2);
+        let (head_dim, n_hashes, n_buckets) = (self.hash.head_dim(), self.hash.n_hashes(), self.hash.n_buckets());
+        if !self.fit || wanted >= n_buckets {
+            return Ok(self.hash.clone());
+        }
+        let all = self.hash.rotations();
+        let kept: Vec<f32> = all.chunks_exact(n_buckets / 2).flat_map(|r| &r[..wanted / 2]).copied().collect();
+        ReformerRotation::from_parts(head_dim, n_hashes, wanted, &kept)
+    }
+
+    fn round(&self, query_codes: &[u32], key_codes: &[u32], m: usize) -> Result<Round> {
+        let key_order = sort_by_code(key_codes);
+        let query_order = sort_by_code(query_codes);
+        let sorted = |order: &[u32], codes: &[u32]| order.iter().map(|&i| codes[i as usize]).collect::<Vec<_>>();
+        let (sorted_keys, sorted_queries) = (sorted(&key_order, key_codes), sorted(&query_order, query_codes));
+        let bucket = |codes: &[u32], c: u32| codes.partition_point(|&x| x < c)..codes.partition_point(|&x| x <= c);
+        let mut keys = vec![0; key_codes.len()];
+        key_order.iter().enumerate().for_each(|(p, &j)| keys[j as usize] = (p / self.bucket_size) as u32);
+        let mut queries = vec![0; query_codes.len()];
+        for (p, &i) in query_order.iter().enumerate() {
+            let code = query_codes[i as usize];
+            let (own, other) = (bucket(&sorted_queries, code), bucket(&sorted_keys, code));
+            let depth = (p - own.start) * other.len() / own.len();
+            let place = (other.start + depth).min(key_codes.len().saturating_sub(1));
+            queries[i as usize] = (place / self.bucket_size) as u32;
+        }
+        Round::from_clusters(queries, &keys, m)
+    }
+}
+
+impl Support for ReformerSupport {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        let (query, key) = codes(&self.fitted(head.mask.length())?, head)?;
+        let round = |(q, k): (&Vec<u32>, &Vec<u32>)| self.round(q, k, head.mask.m());
+        let rounds = query.iter().zip(&key).map(round).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Clusters::new(rounds, true)?))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::SelectionSeesFuture
+    }
+}
+
+/// Plain hash buckets of any family: a pair is exact if its codes agree in some hash (Chen et al. 2021, §4.1).
+///
+/// Buckets may be any size, so a row has no fixed budget. Codes of single rows decide: strictly causal.
+#[derive(Debug, Clone)]
+pub struct HashSupport {
+    hash: Arc<dyn HashFamily>,
+}
+
+impl HashSupport {
+    /// Buckets of `hash`.
+    pub fn new(hash: impl HashFamily + 'static) -> Self {
+        Self { hash: Arc::new(hash) }
+    }
+}
+
+impl Support for HashSupport {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        let (query, key) = codes(&*self.hash, head)?;
+        let round = |(q, k): (&Vec<u32>, &Vec<u32>)| Round::from_codes(q, k, head.mask.m());
+        let rounds = query.iter().zip(&key).map(round).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Clusters::new(rounds, false)?))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::Strict
+    }
+}
+
+/// Codes of all queries and of the valid keys, by hash.
+fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+    let n_hashes = hash.n_hashes();
+    let split = |c: scatterbrain_hash::Codes| (0..n_hashes).map(|h| c.hash(h).to_vec()).collect();
+    let query = split(hash.codes(head.level, head.query)?);
+    let key = match head.mask.length() {
+        0 => vec![Vec::new(); n_hashes],
+        length => split(hash.codes(head.level, head.key.head_rows(length))?),
+    };
+    Ok((query, key))
+}
+
+/// Given clusters of one head, for stored positions and clusterings of one's own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterSupport {
+    clusters: Clusters,
+    causality: Causality,
+}
+
+impl ClusterSupport {
+    /// From clusters; `causality` says how they were chosen.
+    pub fn new(clusters: Clusters, causality: Causality) -> Self {
+        Self { clusters, causality }
+    }
+}
+
+impl Support for ClusterSupport {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        let sizes = (self.clusters.n(), self.clusters.m());
+        if sizes != (head.mask.n(), head.mask.m()) {
+            let expected = format!("{} queries and {} keys", head.mask.n(), head.mask.m());
+            return Err(Error::invalid("clusters", expected, format!("{} and {}", sizes.0, sizes.1)));
+        }
+        Ok(Box::new(self.clusters.clone()))
+    }
+
+    fn causality(&self) -> Causality {
+        self.causality
+    }
+}
