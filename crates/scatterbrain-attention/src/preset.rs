@@ -4,7 +4,7 @@ use scatterbrain_blocks::{TopK, WindowSupport};
 use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
-    ConstantFeatures, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
+    Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
 };
 use scatterbrain_hash::{Smyrf, Transform};
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ impl Preset {
         let keys = |share: usize| (budget / share).max(1);
         let (method, units) = match self {
             Preset::Exact => return Ok(Method::exact()),
-            Preset::Uniform => return Ok(Method::low_rank(FeatureBackground::new(ConstantFeatures::new(head_dim)?))),
+            Preset::Uniform => return Ok(Method::low_rank(FeatureBackground::new(Constant::new(head_dim)?))),
             Preset::Linear => return Ok(Method::low_rank(FeatureBackground::new(EluFeatures::new(head_dim)?))),
             Preset::Local => (Method::sparse(window(keys(1), causal)?), keys(1)),
             Preset::TopK => (Method::sparse(TopK::new(keys(1))?), keys(1)),

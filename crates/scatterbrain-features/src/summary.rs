@@ -79,15 +79,6 @@ impl Background for FeatureBackground {
     }
 }
 
-/// The factors that absorb the softmax scale: √|s| on keys, sign(s)·√|s| on queries.
-fn factors(map: &dyn FeatureMap, scale: f32) -> (f32, f32) {
-    if !map.uses_scale() {
-        return (1.0, 1.0);
-    }
-    let root = scale.abs().sqrt();
-    (root.copysign(scale), root)
-}
-
 /// Sums over keys: row l holds N_l and, last, Z_l. [n_features, d_v + 1].
 type Sum = Vec<f32>;
 
@@ -189,7 +180,7 @@ impl<'a> FeatureSummary<'a> {
             return Ok(out);
         }
         let rows = Matrix::new("key", &rows, keys.len(), self.keys.key.cols())?;
-        self.map.log_features(self.keys.level, rows, factors(self.map, self.keys.scale).1, Role::Key, &mut out)?;
+        self.map.log_features(self.keys.level, rows, Role::Key.factor(self.keys.scale), Role::Key, &mut out)?;
         Ok(out)
     }
 
@@ -313,8 +304,8 @@ fn below_reference(logs: &LogFeatures, j: usize, reference: &[f32], out: &mut [f
 /// exp of differences, with the features' signs.
 fn exp_signed(level: scatterbrain_core::Level, logs: &LogFeatures, rows: Range<usize>, out: &mut [f32]) {
     kernel::exp_slice(level, out);
-    if let Some(negative) = logs.negative() {
-        let m = logs.n_features();
+    if let Some(negative) = &logs.negative {
+        let m = logs.n_features;
         for (o, n) in out.iter_mut().zip(&negative[rows.start * m..rows.end * m]) {
             *o = if *n { -*o } else { *o };
         }
@@ -363,7 +354,7 @@ impl<'a> FeatureTile<'a> {
     fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
         let rows: Vec<f32> = tile.rows.iter().flat_map(|&i| tile.query.row(i as usize)).copied().collect();
         let mut logs = LogFeatures::default();
-        let factor = factors(summary.map, summary.keys.scale).0;
+        let factor = Role::Query.factor(summary.keys.scale);
         let query = Matrix::new("query", &rows, tile.rows.len(), tile.query.cols()).expect("a tile has rows");
         summary
             .map
