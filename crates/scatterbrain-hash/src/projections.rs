@@ -1,0 +1,117 @@
+//! Stored directions and the product of rows with them, a panel of rows at a time.
+
+use crate::Codes;
+use scatterbrain_core::kernel::{PANEL, pack, product};
+use scatterbrain_core::tile::Keys;
+use scatterbrain_core::{Error, Level, Matrix, Result, Rng};
+use serde::{Deserialize, Serialize};
+
+/// More numbers than this are refused when a hash is sampled: 4 GB of f32.
+const MOST: usize = 1 << 30;
+
+/// Directions of projection, [count, head_dim], row-major.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Projections {
+    head_dim: usize,
+    data: Vec<f32>,
+}
+
+impl Projections {
+    pub(crate) fn new(head_dim: usize, data: Vec<f32>) -> Self {
+        Self { head_dim, data }
+    }
+
+    /// `count` standard normal directions; `count` was checked by [`size`].
+    pub(crate) fn normal(head_dim: usize, count: usize, rng: &mut Rng) -> Self {
+        Self::new(head_dim, rng.normals(head_dim * count))
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    pub(crate) fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.head_dim..(i + 1) * self.head_dim]
+    }
+
+    /// The directions, if there are as many as the sizes of the hash (`factors`) say.
+    pub(crate) fn checked(&self, factors: &[usize]) -> Result<Matrix<'_>> {
+        let count = factors.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).unwrap_or(usize::MAX);
+        Matrix::new("projections", &self.data, count, self.head_dim)
+    }
+
+    /// Calls `each(row, projected)` for every row of `rows` times `factor`, with its projection on every
+    /// direction of `directions` (what [`Projections::checked`] gave), in order.
+    pub(crate) fn project(
+        level: Level,
+        directions: Matrix<'_>,
+        rows: Matrix<'_>,
+        factor: f32,
+        mut each: impl FnMut(usize, &[f32]),
+    ) {
+        let count = directions.rows();
+        let keys = Keys::Range(0..count);
+        let mut panel = vec![0.0; directions.cols() * PANEL];
+        let mut out = vec![0.0; count * PANEL];
+        let mut projected = vec![0.0; count];
+        for start in (0..rows.rows()).step_by(PANEL) {
+            let listed: Vec<u32> = (start..rows.rows().min(start + PANEL)).map(|i| i as u32).collect();
+            pack(rows, &listed, factor, &mut panel);
+            product(level, &panel, directions, &keys, &mut out);
+            for lane in 0..listed.len() {
+                for (p, lanes) in projected.iter_mut().zip(out.chunks_exact(PANEL)) {
+                    *p = lanes[lane];
+                }
+                each(start + lane, &projected);
+            }
+        }
+    }
+
+    /// Codes by hash: `code(h, projected)` sees the `per_hash` projections of one row under hash `h`.
+    pub(crate) fn codes(
+        &self,
+        level: Level,
+        rows: Matrix<'_>,
+        n_hashes: usize,
+        per_hash: &[usize],
+        code: impl Fn(usize, &[f32]) -> u32,
+    ) -> Result<Codes> {
+        check_rows("rows", rows, self.head_dim)?;
+        let factors: Vec<usize> = [n_hashes].iter().chain(per_hash).copied().collect();
+        let directions = self.checked(&factors)?;
+        let (n, width) = (rows.rows(), directions.rows() / n_hashes);
+        let mut codes = vec![0; n_hashes * n];
+        Self::project(level, directions, rows, 1.0, |i, projected| {
+            for (h, projected) in projected.chunks_exact(width).enumerate() {
+                codes[h * n + i] = code(h, projected);
+            }
+        });
+        Ok(Codes { n_hashes, rows: n, codes })
+    }
+}
+
+/// The product of named sizes, all at least 1.
+pub(crate) fn size(sizes: &[(&'static str, usize)]) -> Result<usize> {
+    let mut product = 1usize;
+    for &(argument, size) in sizes {
+        if size == 0 {
+            return Err(Error::invalid(argument, "at least 1", 0));
+        }
+        product = product
+            .checked_mul(size)
+            .filter(|&p| p <= MOST)
+            .ok_or_else(|| Error::invalid(argument, format!("at most {MOST} numbers in the whole hash"), size))?;
+    }
+    Ok(product)
+}
+
+/// Rows of the right width, and few enough for 32-bit positions.
+pub(crate) fn check_rows(argument: &'static str, rows: Matrix<'_>, head_dim: usize) -> Result<()> {
+    if rows.cols() != head_dim {
+        return Err(Error::invalid(argument, format!("{head_dim} columns (head_dim)"), rows.cols()));
+    }
+    if u32::try_from(rows.rows()).is_err() {
+        return Err(Error::invalid(argument, "fewer than 2^32 rows", rows.rows()));
+    }
+    Ok(())
+}
