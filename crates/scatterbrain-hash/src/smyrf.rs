@@ -118,8 +118,7 @@ impl Smyrf {
 
     /// α as [`from_parts`](Self::from_parts) takes it, [n_hashes, head_dim + 2].
     pub fn alpha(&self) -> Vec<f32> {
-        let rows = self.extra.iter().enumerate();
-        rows.flat_map(|(h, extra)| self.directions.row(h).iter().chain(extra)).copied().collect()
+        self.directions.rows().zip(&self.extra).flat_map(|(row, extra)| row.iter().chain(extra)).copied().collect()
     }
 
     /// β, one a hash.

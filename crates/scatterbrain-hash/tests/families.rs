@@ -61,8 +61,9 @@ fn the_seed_decides() {
     }
 }
 
-/// Levels round differently, so only rows within rounding of a boundary may differ: of these, none in most and at
-/// most one in a thousand is expected (a boundary is met within 1e-6 of a density below 1 a projection).
+/// Levels round differently, so a code may differ where a projection lies within rounding of a boundary. The widest
+/// codes make 32 decisions, each within some 1e-5 of its boundary with probability below 2e-5: fewer than one code
+/// in a thousand.
 #[test]
 fn levels_agree_but_for_rounding_at_boundaries() {
     let x = rows(2000, 3);
