@@ -30,8 +30,9 @@ impl Projections {
         self.head_dim
     }
 
-    pub(crate) fn row(&self, i: usize) -> &[f32] {
-        &self.data[i * self.head_dim..(i + 1) * self.head_dim]
+    /// The directions in order, whether or not they are as many as they should.
+    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.data.chunks_exact(self.head_dim.max(1))
     }
 
     /// The directions, if there are as many as the sizes of the hash (`factors`) say.

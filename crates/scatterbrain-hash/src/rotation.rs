@@ -66,8 +66,8 @@ impl ReformerRotation {
 
     /// The rotations as [`from_parts`](Self::from_parts) takes them.
     pub fn rotations(&self) -> Vec<f32> {
-        let count = self.n_hashes * (self.n_buckets / 2);
-        (0..self.projections.head_dim()).flat_map(|c| (0..count).map(move |p| self.projections.row(p)[c])).collect()
+        let column = |c: usize| self.projections.rows().map(move |direction| direction[c]);
+        (0..self.projections.head_dim()).flat_map(column).collect()
     }
 
     /// Number of buckets: codes are below it.

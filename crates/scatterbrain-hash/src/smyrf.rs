@@ -50,7 +50,9 @@ pub enum Transform {
 ///
 /// # Against the authors' code
 /// Positions stored by HazyResearch/scatterbrain are reproduced by [`Transform::XboxPlus`] with M_q and M_k per
-/// head, M_k over *all* keys even where fewer are valid ([`KeyRows`]). Whether the rows were scaled by √temperature
+/// head, M_k over *all* keys even where fewer are valid ([`KeyRows`]), and queries padded with zero rows to a
+/// multiple of the cluster size *before* hashing: these zero rows are sorted among the queries, where their value
+/// puts them, whereas padding keys come last. Whether the rows were scaled by √temperature
 /// before hashing cannot be told and does not matter: a common factor of queries and keys multiplies every
 /// α·x̃ alike, which leaves the orders as they are.
 ///
@@ -97,7 +99,7 @@ impl Smyrf {
         Ok(Self { transform, directions, extra, beta })
     }
 
-    /// Takes stored hashes: `alpha` [n_hashes, head_dim + 2] row-major, `beta` [n_hashes].
+    /// Takes stored hashes: `alpha` [n_hashes, head_dim + 2] row-major, `beta` of n_hashes.
     ///
     /// The authors store α as [head_dim + 2, n_hashes]: transpose it.
     ///
@@ -116,11 +118,10 @@ impl Smyrf {
 
     /// α as [`from_parts`](Self::from_parts) takes it, [n_hashes, head_dim + 2].
     pub fn alpha(&self) -> Vec<f32> {
-        let rows = self.extra.iter().enumerate();
-        rows.flat_map(|(h, extra)| self.directions.row(h).iter().chain(extra)).copied().collect()
+        self.directions.rows().zip(&self.extra).flat_map(|(row, extra)| row.iter().chain(extra)).copied().collect()
     }
 
-    /// β, [n_hashes].
+    /// β, one a hash.
     pub fn beta(&self) -> &[f32] {
         &self.beta
     }
@@ -195,7 +196,7 @@ impl Smyrf {
         level: Level,
         rows: Matrix<'_>,
         norms: &[f64],
-        factor: f32,
+        factor: f64,
         bound: f64,
         column: usize,
     ) -> Result<Vec<f32>> {
@@ -205,8 +206,9 @@ impl Smyrf {
             return Ok(values);
         }
         let directions = self.directions.checked(&[self.n_hashes()])?;
-        let square = f64::from(factor) * f64::from(factor);
-        Projections::project(level, directions, rows.head_rows(n), factor, |i, projected| {
+        // The unrounded factor: the root would blow up its rounding for the longest rows, whose extra is 0.
+        let square = factor * factor;
+        Projections::project(level, directions, rows.head_rows(n), factor as f32, |i, projected| {
             if norms[i].is_finite() {
                 let length = (bound - square * norms[i]).max(0.0).sqrt();
                 for (h, dot) in projected.iter().enumerate() {
@@ -292,8 +294,8 @@ fn part<T>(all: &[T], parts: usize, h: usize) -> &[T] {
 
 /// What makes both sides equally long: factors of the rows, and the squared norm of every transformed row.
 struct Equal {
-    query_factor: f32,
-    key_factor: f32,
+    query_factor: f64,
+    key_factor: f64,
     bound: f64,
 }
 
@@ -315,7 +317,7 @@ impl Equal {
                 return overflow(argument, "the factor to equal norms", factor);
             }
         }
-        Ok(Self { query_factor: factor as f32, key_factor: factor.recip() as f32, bound: query.sqrt() * key.sqrt() })
+        Ok(Self { query_factor: factor, key_factor: factor.recip(), bound: query.sqrt() * key.sqrt() })
     }
 }
 
@@ -381,8 +383,7 @@ mod tests {
                     assert!(dot(x, y) / dot(x, x) <= cap + 1e-12);
                 }
             }
-            let (query, key) =
-                (Matrix::new("query", &query, n, d).unwrap(), Matrix::new("key", &key, m, d).unwrap());
+            let (query, key) = (Matrix::new("query", &query, n, d).unwrap(), Matrix::new("key", &key, m, d).unwrap());
             let values = hash.values(Level::detect(), query, key, KeyRows::all(key)).unwrap();
             let alpha = hash.alpha();
             for h in 0..hashes {
