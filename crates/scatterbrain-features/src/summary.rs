@@ -59,6 +59,11 @@ impl FeatureBackground {
         Self { map: Arc::new(map) }
     }
 
+    /// The background of a map chosen at run time.
+    pub fn shared(map: Arc<dyn FeatureMap>) -> Self {
+        Self { map }
+    }
+
     /// The feature map.
     pub fn map(&self) -> &dyn FeatureMap {
         &*self.map
