@@ -1,3 +1,41 @@
-//! Random and deterministic feature maps of the softmax kernel, and the low-rank background they make
+//! Random and deterministic feature maps of the softmax kernel, and the low-rank background they make.
+//!
+//! **Should I be using this crate?** Users of attention want `scatterbrain-attention`, which picks a map by
+//! name. Come here to draw features for an estimator of your own, or to write a map ([`FeatureMap`]).
+//!
+//! A map φ turns rows into features with φ(q)·φ(k) ≈ exp(q·k). Features are written as logarithms
+//! ([`LogFeatures`]): those of large rows would not fit into f32 otherwise.
+//!
+//! | map | features | estimates exp(q·k) | sign | scale |
+//! |---|---|---|---|---|
+//! | [`PositiveFeatures`] | m directions | yes | + | absorbed |
+//! | [`HyperbolicFeatures`] | m/2 directions and their negatives | yes | + | absorbed |
+//! | [`OptimalPositiveFeatures`] | m directions, parameter A | yes | + | absorbed |
+//! | [`TrigonometricFeatures`] | cos and sin of m/2 directions | yes | ± | absorbed |
+//! | [`ReluFeatures`] | m directions | no | ≥ 0 | absorbed |
+//! | [`EluFeatures`] | the d columns | no | + | ignored |
+//! | [`Constant`] | 1 | no | + | ignored |
+//!
+//! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 
 #![forbid(unsafe_code)]
+
+mod constant;
+mod elu;
+mod hyperbolic;
+mod map;
+mod oprf;
+mod positive;
+mod projection;
+mod relu;
+mod trigonometric;
+
+pub use constant::Constant;
+pub use elu::EluFeatures;
+pub use hyperbolic::HyperbolicFeatures;
+pub use map::{FeatureMap, LogFeatures, Role};
+pub use oprf::{OptimalPositiveFeatures, optimal_a};
+pub use positive::PositiveFeatures;
+pub use projection::{Projection, ProjectionKind};
+pub use relu::ReluFeatures;
+pub use trigonometric::TrigonometricFeatures;
