@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// φ_l(x) = m^(−1/2) D exp(A|ω_l|² + B ω_l·x − |x|²/2), ω_l ~ N(0, I), B = √(1 − 4A), D = (1 − 4A)^{d/4}.
 /// Positive, unbiased for every A < 1/8; A = 0 is [`crate::PositiveFeatures`].
 ///
-/// One feature has E[X²] = A_ij² (1 − 4A)^d (1 − 8A)^{−d/2} e^{|q+k|²/(1 − 8A)}, for independent ω: with a
+/// One feature has E X² = A_ij² (1 − 4A)^d (1 − 8A)^{−d/2} e^{|q+k|²/(1 − 8A)}, for independent ω: with a
 /// suitable A < 0 ([`optimal_a`]) it stays bounded where plain positive features grow like e^{|q+k|²}.
 /// A is fixed when the map is made: an A fitted to the whole sequence would let a causal row see later tokens.
 /// O(m·d) a row.

@@ -7,7 +7,7 @@ use crate::error::{Result, suppose};
 ///
 /// Derivation: all K hashes of a table collide with probability p^K; all L tables miss with (1 − p^K)^L.
 /// Computed as −expm1(L ln1p(−p^K)), which keeps its digits where p^K is small.
-/// Indyk and Motwani 1998, "Approximate nearest neighbors", §4.
+/// Indyk and Motwani 1998, "Approximate nearest neighbors".
 ///
 /// # Errors
 /// p outside [0, 1], K = 0 or L = 0.

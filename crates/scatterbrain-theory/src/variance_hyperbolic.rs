@@ -25,7 +25,7 @@ use crate::pair::{Pair, check_count};
 /// ```
 pub fn variance_hyperbolic(pair: Pair, n_features: usize) -> Result<f64> {
     let m = check_count("the variance of hyperbolic features", n_features)?;
-    suppose("the variance of hyperbolic features", "an even number of features", n_features % 2 == 0, m)?;
+    suppose("the variance of hyperbolic features", "an even number of features", n_features.is_multiple_of(2), m)?;
     pair.check("the variance of hyperbolic features")?;
     let z = pair.sum_square();
     Ok((2.0 * pair.dot + z).exp() * (-z).exp_m1().powi(2) / m)
