@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 /// not estimate exp(q·k).
 ///
 /// The **raw** rows are mapped: neither the softmax scale nor any factor enters. Outputs of the linear attention
-/// of Scatterbrain's authors (commit 6b73449, temperature 1/√d set) come out to 1.3e-7 so, and are off by 0.07
+/// of Scatterbrain's authors (commit 6b73449, default temperature 1/√d) come out to 1.3e-7 so, and are off by 0.067
 /// or more with the temperature on query, key or both. O(d) a row.
 /// Katharopoulos et al. 2020, "Transformers are RNNs"; the linear baseline of Chen et al. 2021, "Scatterbrain".
 ///

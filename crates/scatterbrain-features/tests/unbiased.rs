@@ -57,7 +57,7 @@ fn check_variance(name: &str, sample: &Sample, variance: f64) {
     assert!(z.abs() <= 4.0, "{name}: variance {}, expected {variance}, z = {z}", sample.variance);
 }
 
-/// Pairs with |q + k|² ≤ 1, of d = 4 to 8; and one far apart, where trigonometric features vary.
+/// Pairs with |q + k|² ≤ 1, of d = 4 to 8.
 fn pairs() -> Vec<(Vec<f32>, Vec<f32>)> {
     vec![
         (vec![0.5, 0.0, -0.2, 0.1], vec![0.3, 0.2, 0.1, -0.3]),
