@@ -4,12 +4,12 @@ use crate::arguments::CompareOptions;
 use crate::input::Input;
 use crate::library::Level;
 use crate::report::{Comparison, MethodResult};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use std::fmt::Write;
 
 /// The table with a line above it that says what was run, and notes below it.
 pub(crate) fn render(comparison: &Comparison, input: &Input, options: &CompareOptions) -> String {
-    format!("{}\n{}\n{}", heading(comparison, input, options), table(comparison), notes(comparison))
+    format!("{}\n\n{}\n\n{}", heading(comparison, input, options), table(comparison).trim_fmt(), notes(comparison))
 }
 
 fn heading(comparison: &Comparison, input: &Input, options: &CompareOptions) -> String {
@@ -43,11 +43,24 @@ fn heading(comparison: &Comparison, input: &Input, options: &CompareOptions) -> 
 }
 
 fn table(comparison: &Comparison) -> Table {
-    let header =
-        ["method", "units", "error: mean", "median", "p90", "max", "matrix", "time", "speed-up", "memory", "share"];
+    let header = [
+        "method",
+        "units",
+        "error\nmean",
+        "\nmedian",
+        "\np90",
+        "\nmax",
+        "\nmatrix",
+        "time",
+        "speed-up",
+        "memory",
+        "share",
+    ];
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
+    table.column_iter_mut().for_each(|c| _ = c.set_padding((0, 1)));
     table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
     let best = best(&comparison.results);
     for (index, result) in comparison.results.iter().enumerate() {

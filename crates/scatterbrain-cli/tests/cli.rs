@@ -280,6 +280,17 @@ fn exact_is_exact_under_every_mask() {
 }
 
 #[test]
+fn a_nan_spoils_its_own_row_and_the_mean() {
+    let mut query: Vec<u8> = (0..144).flat_map(|i| (i as f32).sin().to_le_bytes()).collect();
+    query[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let folder = folder();
+    let path = File::new().with("query", Dtype::F32, &[2, 4, 6, 3], query).write(&folder);
+    let error = &json(&[&path, "--method", "exact"])["results"][0]["error"];
+    assert!(error["mean"].is_null() && error["max"].is_null(), "{error}");
+    assert!(error["p90"].as_f64().is_some_and(|e| e < 1e-5), "{error}");
+}
+
+#[test]
 fn attend_writes_output_and_log_sum_exp() {
     let folder = folder();
     let input = File::new().write(&folder);
