@@ -96,6 +96,10 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
 fn entries(folder: &TempDir) -> usize {
     std::fs::read_dir(folder.path()).expect("the folder").count()
 }
@@ -313,6 +317,32 @@ fn attend_writes_output_and_log_sum_exp() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode(&out), mode(Path::new(&input)));
+    }
+}
+
+/// The file's conventions, against the oracle: grouped heads, lengths, causality and window at once.
+#[test]
+fn attend_agrees_with_the_oracle() {
+    let folder = folder();
+    let lengths = [5usize, 3];
+    let file = File::new().with("key_lengths", Dtype::U16, &[2], vec![5, 0, 3, 0]).says("causal", "true");
+    let (input, out) = (file.write(&folder), folder.path().join("out.safetensors"));
+    let arguments = ["attend", &input, "--method", "exact", "--window", "1,0", "-o", out.to_str().expect("UTF-8")];
+    assert_eq!(program(&arguments).status.code(), Some(0));
+    let bytes = std::fs::read(&out).expect("the output");
+    let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let read = |name: &str| floats(tensors.tensor(name).expect("a tensor").data());
+    let (output, log_sum_exp) = (read("output"), read("log_sum_exp"));
+    let [query, key, value] = [0, 1, 2].map(|t| floats(&file.tensors[t].3));
+    for head in 0..8 {
+        let kv = head / 4 * 2 + head % 4 / 2;
+        let (q, k, v) = (&query[head * 18..][..18], &key[kv * 15..][..15], &value[kv * 10..][..10]);
+        let visible = scatterbrain_oracle::visibility(6, 5, lengths[head / 4], true, Some((1, 0, false)));
+        let problem = scatterbrain_oracle::Problem::from_f32([6, 5, 3, 2], 3f64.powf(-0.5), q, k, v).seeing(visible);
+        let exact = problem.exact();
+        let close = |a: f32, b: f64| f64::from(a) == b || (f64::from(a) - b).abs() < 1e-5;
+        assert!(output[head * 12..][..12].iter().zip(&exact.output).all(|(a, b)| close(*a, *b)), "head {head}");
+        assert!(log_sum_exp[head * 6..][..6].iter().zip(&exact.log_sum_exp).all(|(a, b)| close(*a, *b)), "head {head}");
     }
 }
 
