@@ -1,9 +1,9 @@
 //! Everything the program takes from the library, in one place.
 
-mod stub;
-
-pub(crate) use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
-pub(crate) use stub::{Method, Options, Preset, Report, attend, attend_into};
+pub(crate) use scatterbrain_attention::{
+    Data, Error, Level, Mask, MaskTensor, Method, Options, Preset, Report, Seed, Tensor, Window, WindowAlign, attend,
+    attend_into,
+};
 
 /// Whether a row may depend on later tokens, in the contract's words.
 pub(crate) fn causality_name(method: &Method) -> String {

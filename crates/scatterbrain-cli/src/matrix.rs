@@ -60,7 +60,7 @@ fn approximate_columns(
     let mask: Mask<'_> = input.mask_of(entry)?;
     let options = Options { scale: Some(input.scale as f32), ..Options::default() };
     let mut output = vec![0.0; heads * n * columns];
-    library::attend_into(&query, &key, &value, &mask, method, &options, &mut output)?;
+    library::attend_into(&query, &key, &value, &mask, method, &options, &mut output, None)?;
     Ok(output)
 }
 

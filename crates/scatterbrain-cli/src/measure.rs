@@ -47,7 +47,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// What the library refuses.
     pub(crate) fn run(&self, method: &Method, output: &mut [f32]) -> Result<Report, library::Error> {
-        library::attend_into(&self.query, &self.key, &self.value, &self.mask, method, &self.options, output)
+        library::attend_into(&self.query, &self.key, &self.value, &self.mask, method, &self.options, output, None)
     }
 
     fn timed(&self, method: &Method, output: &mut [f32]) -> Result<(f64, f64), library::Error> {

@@ -28,6 +28,7 @@ mod oprf;
 mod positive;
 mod projection;
 mod relu;
+mod summary;
 mod trigonometric;
 
 pub use constant::Constant;
@@ -38,4 +39,5 @@ pub use oprf::{OptimalPositiveFeatures, optimal_a};
 pub use positive::PositiveFeatures;
 pub use projection::{Projection, ProjectionKind};
 pub use relu::ReluFeatures;
+pub use summary::FeatureBackground;
 pub use trigonometric::TrigonometricFeatures;

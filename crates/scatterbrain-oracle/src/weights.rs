@@ -1,6 +1,6 @@
 //! A weight for every pair, from the direct formula of each feature map.
 //!
-//! In the formulas the softmax scale s is absorbed: q ← √s·q, k ← √s·k. A projection ω is `[rows, d]`, row-major.
+//! In the formulas the softmax scale s is absorbed: q ← ±√|s|·q with the sign of s, k ← √|s|·k. A projection ω is `[rows, d]`, row-major.
 
 use crate::{Problem, dot};
 
@@ -106,12 +106,16 @@ impl Weights {
     }
 }
 
-/// A figure of every pair (√s·q, √s·k).
+/// A figure of every pair (√|s|·q, √|s|·k), the sign of s on the query.
 fn pairs(problem: &Problem, figure: impl Fn(&[f64], &[f64]) -> f64) -> Vec<f64> {
-    let root = problem.scale.sqrt();
-    let scaled = |x: &[f64]| x.iter().map(|v| root * v).collect::<Vec<_>>();
+    let root = problem.scale.abs().sqrt();
+    let scaled = |x: &[f64], factor: f64| x.iter().map(|v| factor * v).collect::<Vec<_>>();
+    let on_query = if problem.scale < 0.0 { -root } else { root };
     (0..problem.n * problem.m)
-        .map(|pair| figure(&scaled(problem.query_row(pair / problem.m)), &scaled(problem.key_row(pair % problem.m))))
+        .map(|pair| {
+            let (query, key) = (problem.query_row(pair / problem.m), problem.key_row(pair % problem.m));
+            figure(&scaled(query, on_query), &scaled(key, root))
+        })
         .collect()
 }
 

@@ -1,5 +1,5 @@
 //! Random cases, and the oracle's answer to each.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
@@ -94,7 +94,8 @@ impl Case {
     /// [batch, 1, n, m] or [1, heads, n, m], by seed.
     fn boolean_mask(&self) -> (Vec<u8>, [usize; 4]) {
         let mut rng = Seed(self.seed).stream(4);
-        let shape = if self.seed % 2 == 0 { [self.batch, 1, self.n, self.m] } else { [1, self.heads(), self.n, self.m] };
+        let shape =
+            if self.seed % 2 == 0 { [self.batch, 1, self.n, self.m] } else { [1, self.heads(), self.n, self.m] };
         ((0..shape.iter().product()).map(|_| u8::from(rng.below(3) > 0)).collect(), shape)
     }
 
@@ -118,7 +119,8 @@ impl Case {
 
     pub fn support(&self, which: usize) -> Option<Arc<dyn Support>> {
         let seed = Seed(self.seed).derive(11);
-        let smyrf = |size| SmyrfSupport::new(Smyrf::sample(self.d, 2, Transform::XboxPlus, seed).unwrap(), size).unwrap();
+        let smyrf =
+            |size| SmyrfSupport::new(Smyrf::sample(self.d, 2, Transform::XboxPlus, seed).unwrap(), size).unwrap();
         let shape = BlockShape { queries: 9, keys: 6 };
         Some(match which {
             0 => return None,
@@ -143,8 +145,6 @@ impl Case {
     }
 
     fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
-        let kind = ProjectionKind::Orthogonal;
-        let seed = Seed(self.seed).derive(12);
         Some(match which {
             0 => return None,
             1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
@@ -153,7 +153,7 @@ impl Case {
             4 => Arc::new(EluFeatures::new(self.d).unwrap()),
             5 => Arc::new(Constant::new(self.d).unwrap()),
             6 => Arc::new(TrigonometricFeatures::from_projection(self.projection(FEATURES / 2))),
-            _ => Arc::new(ReluFeatures::sample(self.d, FEATURES, kind, seed).unwrap()),
+            _ => Arc::new(ReluFeatures::from_projection(self.projection(FEATURES))),
         })
     }
 
@@ -179,7 +179,8 @@ impl Case {
         let mut visible = visibility(self.n, self.m, length, self.causal, self.window);
         if self.boolean {
             let (mask, shape) = self.boolean_mask();
-            let start = (if shape[0] == 1 { 0 } else { b } * shape[1] + if shape[1] == 1 { 0 } else { h }) * self.n * self.m;
+            let start =
+                (if shape[0] == 1 { 0 } else { b } * shape[1] + if shape[1] == 1 { 0 } else { h }) * self.n * self.m;
             visible.iter_mut().zip(&mask[start..]).for_each(|(v, &a)| *v &= a != 0);
         }
         let shape = [self.n, self.m, self.d, self.d_v];
@@ -201,7 +202,8 @@ impl Case {
             let mask = mask.head(b, h, self.n, self.m);
             let (query, key) = (query.head(b, h), key.head(b, h / self.group));
             let (query, key) = (query.matrix(), key.matrix());
-            to_dense_mask(support, &Head { query, key, scale: self.scale, mask: &mask, level: Level::detect() }).unwrap()
+            to_dense_mask(support, &Head { query, key, scale: self.scale, mask: &mask, level: Level::detect() })
+                .unwrap()
         })
     }
 
@@ -243,6 +245,7 @@ pub struct Judge {
     problem: Problem,
     /// Σ of signed terms over Σ of their magnitudes, per row.
     conditioned: Vec<f64>,
+    exact: Option<Vec<f64>>,
 }
 
 impl Judge {
@@ -255,6 +258,7 @@ impl Judge {
         which: usize,
     ) -> Self {
         let conditioned = (0..case.n).map(|i| conditioned(&problem, &estimate, i)).collect();
+        let exact = weights.is_some().then(|| problem.exact().output);
         let plain = plain_error(case, &problem, &estimate, dense.as_deref(), weights.is_some().then_some(which));
         let bound = derived_bound(case, &problem);
         assert!(which == SIGNED || plain <= bound, "plain f32 is off by {plain:e}, beyond {bound:e}: {case:?}");
@@ -268,7 +272,16 @@ impl Judge {
             estimate,
             problem,
             conditioned,
+            exact,
         }
+    }
+
+    /// Exact attention's row, where the features of all visible keys vanish: the definition has no answer there, and the
+    /// library promises this one.
+    pub fn vanished(&self, i: usize) -> Option<&[f64]> {
+        let sees = (0..self.problem.m).any(|j| self.visible(i, j));
+        let lost = sees && self.conditioned[i] == f64::NEG_INFINITY;
+        self.exact.as_ref().filter(|_| lost).map(|e| &e[i * self.problem.d_v..(i + 1) * self.problem.d_v])
     }
 
     pub fn visible(&self, i: usize, j: usize) -> bool {
@@ -286,7 +299,11 @@ impl Judge {
 fn conditioned(problem: &Problem, estimate: &Estimate, i: usize) -> f64 {
     let row = &estimate.unnormalised.value[i * problem.m..(i + 1) * problem.m];
     let magnitude: f64 = row.iter().map(|x| x.abs()).sum();
-    if magnitude == 0.0 { if estimate.log_sum_exp[i] == f64::NEG_INFINITY { f64::NEG_INFINITY } else { 1.0 } } else { row.iter().sum::<f64>() / magnitude }
+    if magnitude == 0.0 {
+        if estimate.log_sum_exp[i] == f64::NEG_INFINITY { f64::NEG_INFINITY } else { 1.0 }
+    } else {
+        row.iter().sum::<f64>() / magnitude
+    }
 }
 
 /// The largest relative error that rounding logs and logits can make, from the norms: a dot product of d terms is off
@@ -304,7 +321,13 @@ fn derived_bound(case: &Case, problem: &Problem) -> f64 {
 }
 
 /// The largest error of normalised entries when the estimator is evaluated in f32 without tiles or subtraction.
-fn plain_error(case: &Case, problem: &Problem, estimate: &Estimate, dense: Option<&[bool]>, which: Option<usize>) -> f64 {
+fn plain_error(
+    case: &Case,
+    problem: &Problem,
+    estimate: &Estimate,
+    dense: Option<&[bool]>,
+    which: Option<usize>,
+) -> f64 {
     let (n, m) = (case.n, case.m);
     let map = which.and_then(|w| case.map(w));
     let features = |rows: &[f64], role: Role| {
@@ -329,7 +352,13 @@ fn plain_error(case: &Case, problem: &Problem, estimate: &Estimate, dense: Optio
             } else if on(j) {
                 vec![(logit(i, j), 1.0)]
             } else if let Some((q, k)) = &mapped {
-                let sign = |l: usize| if q.negative_row(i).is_some_and(|s| s[l]) != k.negative_row(j).is_some_and(|s| s[l]) { -1.0 } else { 1.0 };
+                let sign = |l: usize| {
+                    if q.negative_row(i).is_some_and(|s| s[l]) != k.negative_row(j).is_some_and(|s| s[l]) {
+                        -1.0
+                    } else {
+                        1.0
+                    }
+                };
                 (0..q.n_features).map(|l| (q.row(i)[l] + k.row(j)[l], sign(l))).collect()
             } else {
                 vec![]
@@ -353,22 +382,30 @@ fn plain_error(case: &Case, problem: &Problem, estimate: &Estimate, dense: Optio
 /// Odd shapes, groups, scales, all masks.
 pub fn case() -> impl Strategy<Value = Case> {
     let sizes = (1usize..3, 1usize..3, 1usize..3, 1usize..150, 1usize..150, 1usize..12, 1usize..10);
-    let numbers = (prop_oneof![Just(0.3f32), Just(1.0), Just(-0.5), Just(0.0)], prop_oneof![Just(0.5f32), Just(1.0), Just(2.0)]);
-    let masks = (any::<bool>(), any::<bool>(), prop::option::of((0usize..90, 0usize..90, any::<bool>())), prop::bool::weighted(0.3));
-    (sizes, numbers, masks, any::<u64>()).prop_map(|(s, (scale, spread), (causal, lengths, window, boolean), seed)| Case {
-        batch: s.0,
-        kv_heads: s.1,
-        group: s.2,
-        n: s.3,
-        m: s.4,
-        d: s.5,
-        d_v: s.6,
-        scale,
-        spread,
-        causal,
-        lengths,
-        window,
-        boolean,
-        seed,
+    let numbers =
+        (prop_oneof![Just(0.3f32), Just(1.0), Just(-0.5), Just(0.0)], prop_oneof![Just(0.5f32), Just(1.0), Just(2.0)]);
+    let masks = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of((0usize..90, 0usize..90, any::<bool>())),
+        prop::bool::weighted(0.3),
+    );
+    (sizes, numbers, masks, any::<u64>()).prop_map(|(s, (scale, spread), (causal, lengths, window, boolean), seed)| {
+        Case {
+            batch: s.0,
+            kv_heads: s.1,
+            group: s.2,
+            n: s.3,
+            m: s.4,
+            d: s.5,
+            d_v: s.6,
+            scale,
+            spread,
+            causal,
+            lengths,
+            window,
+            boolean,
+            seed,
+        }
     })
 }
