@@ -192,10 +192,7 @@ impl Call<'_> {
         (0..batch * heads).into_par_iter().try_for_each(|bh| {
             let (b, h) = (bh / heads, bh % heads);
             let mask = self.mask.head(b, h, n, m);
-            let mut query = self.query.head(b, h);
-            let mut key = self.key.head(b, h / (heads / kv_heads));
-            check::repair(&mut query, n);
-            check::repair(&mut key, mask.length());
+            let (query, key) = (self.query.head(b, h), self.key.head(b, h / (heads / kv_heads)));
             check::check_range(query.matrix(), key.matrix(), self.scale, &mask)
         })
     }

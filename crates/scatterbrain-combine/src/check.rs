@@ -1,6 +1,6 @@
 //! What is checked before any work: shapes, budgets, ranges; and where non-finite values stand.
 
-use scatterbrain_core::{Error, HeadMask, Mask, Matrix, Result, Rows, Tensor};
+use scatterbrain_core::{Error, HeadMask, Mask, Matrix, Result, Rows, Tensor, kernel};
 
 /// Logits and squared norms may reach this; beyond, differences of logits could overflow.
 const LARGEST: f64 = f32::MAX as f64 / 16.0;
@@ -45,7 +45,8 @@ pub(crate) type Tainted = Vec<bool>;
 /// Replaces rows that are not finite by zeros, so that they reach nothing but the rows that use them.
 pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
     let matrix = rows.matrix();
-    let finite = |i: usize| matrix.row(i).iter().all(|x| x.is_finite());
+    // No early end: the compiler then tests whole vectors.
+    let finite = |i: usize| !matrix.row(i).iter().fold(false, |bad, x| bad | !x.is_finite());
     if (0..used).all(finite) {
         return None;
     }
@@ -59,11 +60,11 @@ pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
     Some(tainted)
 }
 
-/// Refuses finite inputs whose logits or norms leave f32.
+/// Refuses finite inputs whose logits or norms leave f32. Rows that are not finite are left to [`repair`].
 pub(crate) fn check_range(query: Matrix<'_>, key: Matrix<'_>, scale: f32, mask: &HeadMask<'_>) -> Result<()> {
     let largest = |m: Matrix<'_>, rows: usize| {
-        let square = |r: &[f32]| r.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-        m.iter().take(rows).map(square).fold(0.0, f64::max)
+        let finite = |x: &f64| x.is_finite();
+        m.iter().take(rows).map(kernel::square_norm).filter(finite).fold(0.0, f64::max)
     };
     let (q, k) = (largest(query, query.rows()), largest(key, mask.length()));
     let scale = f64::from(scale.abs());

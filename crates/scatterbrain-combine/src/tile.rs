@@ -61,11 +61,16 @@ pub(crate) fn compute(head: &PreparedHead<'_>, rows: &[u32]) -> TileOutput {
     }
     let background = head.summary.map(|s| s.tile(&tile));
     let d_v = head.value.cols();
+    let mut query = Vec::with_capacity(rows.len() * head.query.cols());
+    rows.iter().for_each(|&i| query.extend(head.query.row(i as usize).iter().map(|q| q * head.scale)));
     let mut pass = Pass {
         head,
         tile,
         selection,
         background,
+        query,
+        scores: Vec::new(),
+        entries: Vec::new(),
         out: TileOutput {
             output: vec![0.0; rows.len() * d_v],
             log_sum_exp: vec![f32::NEG_INFINITY; rows.len()],
@@ -85,6 +90,11 @@ struct Pass<'a> {
     tile: Tile<'a>,
     selection: Selection,
     background: Option<Box<dyn TileBackground + 'a>>,
+    /// Scaled query rows of the tile, [rows, d].
+    query: Vec<f32>,
+    /// Scores and background weights of the keys at hand.
+    scores: Vec<f32>,
+    entries: Vec<f32>,
     out: TileOutput,
 }
 
@@ -114,7 +124,7 @@ struct Row {
 impl Pass<'_> {
     fn panel(&mut self, panel: usize) {
         let rows = panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len());
-        let mut lanes = self.start(panel, &rows);
+        let mut lanes = self.start(&rows);
         let blocks = std::mem::take(&mut self.selection.blocks);
         for block in blocks.iter().filter(|b| b.rows.start < rows.end && rows.start < b.rows.end) {
             self.block(panel, &rows, block, &mut lanes);
@@ -136,11 +146,11 @@ impl Pass<'_> {
         }
     }
 
-    fn start(&self, panel: usize, rows: &Range<usize>) -> Lanes {
-        let _ = panel;
+    fn start(&self, rows: &Range<usize>) -> Lanes {
         let head = self.head;
-        let mut query = vec![0.0; head.query.cols() * PANEL];
-        kernel::pack(head.query, &self.tile.rows[rows.clone()], head.scale, &mut query);
+        let d = head.query.cols();
+        let mut query = vec![0.0; d * PANEL];
+        kernel::pack_rows(&self.query[rows.start * d..rows.end * d], d, &mut query);
         let mut lanes = Lanes {
             query,
             running: Running::default(),
@@ -200,9 +210,9 @@ impl Pass<'_> {
         lanes: &mut Lanes,
     ) {
         let head = self.head;
-        let mut scores = vec![0.0; keys.len() * PANEL];
+        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
+        scores.resize(keys.len() * PANEL, 0.0);
         kernel::product(head.level, &lanes.query, head.key, keys, &mut scores);
-        let mut entries = Vec::new();
         if let Some(background) = &mut self.background {
             entries.resize(scores.len(), 0.0);
             background.entries_panel(panel, keys, &mut entries);
@@ -225,6 +235,7 @@ impl Pass<'_> {
             }
         }
         kernel::weighted_sum(head.level, &scores, head.value, keys, &mut lanes.numerator);
+        (self.scores, self.entries) = (scores, entries);
     }
 
     /// Takes hidden pairs out of scores and background weights, and counts the others.
@@ -274,8 +285,8 @@ impl Pass<'_> {
             return;
         }
         let list = std::mem::take(list);
-        let mut scores = self.scores(r, &list);
-        let mut entries = Vec::new();
+        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
+        self.score(r, &list, &mut scores);
         if let Some(background) = &mut self.background {
             entries.resize(list.len(), 0.0);
             background.entries_row(r, &list, &mut entries);
@@ -298,12 +309,10 @@ impl Pass<'_> {
         self.selection.lists[r] = list;
     }
 
-    fn scores(&self, r: usize, keys: &[u32]) -> Vec<f32> {
-        let mut scores = vec![0.0; keys.len()];
-        let query: Vec<f32> =
-            self.head.query.row(self.tile.rows[r] as usize).iter().map(|q| q * self.head.scale).collect();
-        kernel::dot_rows(self.head.level, &query, self.head.key, keys, &mut scores);
-        scores
+    fn score(&self, r: usize, keys: &[u32], scores: &mut Vec<f32>) {
+        let d = self.head.query.cols();
+        scores.resize(keys.len(), 0.0);
+        kernel::dot_rows(self.head.level, &self.query[r * d..(r + 1) * d], self.head.key, keys, scores);
     }
 
     /// Normalises a row, or computes it again where digits were lost.
@@ -368,7 +377,8 @@ impl Pass<'_> {
 
     /// Adds exact pairs to a numerator kept relative to e^scale; returns the new reference and Σ e^{s−M}.
     fn add_exact(&self, r: usize, keys: &[u32], scale: f32, numerator: &mut [f32]) -> (f32, f32) {
-        let mut scores = self.scores(r, keys);
+        let mut scores = Vec::new();
+        self.score(r, keys, &mut scores);
         let max = scores.iter().copied().fold(scale, f32::max);
         let rescale = shrink(scale, max);
         numerator.iter_mut().for_each(|n| *n *= rescale);

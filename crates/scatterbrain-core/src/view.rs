@@ -203,8 +203,16 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If there are fewer, or `rows` is 0.
     pub fn head_rows(&self, rows: usize) -> Matrix<'a> {
-        assert!(rows >= 1 && rows <= self.rows, "{rows} of {} rows", self.rows);
-        Matrix { rows, ..*self }
+        self.slice(0..rows)
+    }
+
+    /// Consecutive rows.
+    ///
+    /// # Panics
+    /// If the range is empty or reaches beyond the rows.
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Matrix<'a> {
+        assert!(rows.start < rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        Matrix { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..*self }
     }
 
     /// All rows in order.

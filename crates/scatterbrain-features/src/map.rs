@@ -164,7 +164,7 @@ pub(crate) fn half_square_norms(rows: Matrix<'_>, factor: f32, role: Role) -> Re
     let square = f64::from(factor).powi(2);
     rows.iter()
         .map(|row| {
-            let norm = square * square_norm(row);
+            let norm = square * kernel::square_norm(row);
             if norm > f64::from(f32::MAX) && row.iter().all(|x| x.is_finite()) {
                 return Err(Error::Overflow {
                     argument: role.argument(),
@@ -175,21 +175,6 @@ pub(crate) fn half_square_norms(rows: Matrix<'_>, factor: f32, role: Role) -> Re
             Ok(0.5 * norm)
         })
         .collect()
-}
-
-fn square_norm(row: &[f32]) -> f64 {
-    // Eight sums, which the compiler keeps in vectors.
-    let mut sums = [0.0f64; 8];
-    let (eights, rest) = row.as_chunks::<8>();
-    for eight in eights {
-        for (s, &x) in sums.iter_mut().zip(eight) {
-            *s += f64::from(x) * f64::from(x);
-        }
-    }
-    for (s, &x) in sums.iter_mut().zip(rest) {
-        *s += f64::from(x) * f64::from(x);
-    }
-    sums.iter().sum()
 }
 
 /// Number of projections for `n_features` features that come in pairs.

@@ -183,55 +183,67 @@ impl<'a> FeatureSummary<'a> {
 
     /// Log features of keys.
     fn log_features(&self, keys: Range<usize>) -> Result<LogFeatures> {
-        let rows: Vec<f32> = keys.clone().flat_map(|j| self.keys.key.row(j)).copied().collect();
         let mut out = LogFeatures::default();
         if keys.is_empty() {
             return Ok(out);
         }
-        let rows = Matrix::new("key", &rows, keys.len(), self.keys.key.cols())?;
+        let rows = self.keys.key.slice(keys);
         self.map.log_features(self.keys.level, rows, Role::Key.factor(self.keys.scale), Role::Key, &mut out)?;
         Ok(out)
     }
 
+    /// Logs first, then epochs, then P in place.
     fn fill_features(&mut self) -> Result<()> {
         let m = self.n_features();
-        let logs = self.log_features(0..self.blocks.length)?;
+        let mut negative = Vec::new();
+        for b in 0..self.blocks.count() {
+            let range = self.blocks.range(b);
+            let logs = self.log_features(range.clone())?;
+            self.features[range.start * m..range.end * m].copy_from_slice(&logs.log);
+            negative.extend(logs.negative.unwrap_or_default());
+        }
+        self.choose_epochs();
+        for b in 0..self.blocks.count() {
+            let reference = &self.references[self.settled_epoch[b]];
+            let range = self.blocks.range(b).start * m..self.blocks.range(b).end * m;
+            let out = &mut self.features[range.clone()];
+            out.chunks_exact_mut(m).for_each(|row| below_reference(row, reference));
+            exp_signed(self.keys.level, negative.get(range), out);
+        }
+        Ok(())
+    }
+
+    fn choose_epochs(&mut self) {
+        let m = self.n_features();
+        let logs = |keys: Range<usize>| self.features[keys.start * m..keys.end * m].chunks_exact(m);
         let raise = |to: &mut [f32], keys: Range<usize>| {
-            for j in keys {
-                to.iter_mut().zip(logs.row(j)).for_each(|(t, &x)| *t = t.max(x));
+            for row in logs(keys) {
+                to.iter_mut().zip(row).for_each(|(t, &x)| *t = t.max(x));
             }
         };
+        let count = self.blocks.count();
         let mut top = vec![f32::NEG_INFINITY; m];
         if !self.keys.mask.is_causal() {
             raise(&mut top, 0..self.blocks.length);
             self.references.push(top);
-            self.prefix_epoch = vec![0; self.blocks.count()];
-            self.settled_epoch = self.prefix_epoch.clone();
-        } else {
-            // Every row that sees a key through the causal mask stands at or behind key 0.
-            raise(&mut top, 0..self.blocks.length.min(1));
-            self.references.push(top.clone());
-            for b in 0..self.blocks.count() {
-                self.prefix_epoch.push(self.references.len() - 1);
-                raise(&mut top, self.blocks.range(b));
-                let current = &self.references[self.references.len() - 1];
-                if top.iter().zip(current).any(|(&t, &r)| t > r + HYSTERESIS) {
-                    let raised = top.iter().zip(current).map(|(&t, &r)| if t > r + HYSTERESIS { t } else { r });
-                    let raised = raised.collect();
-                    self.references.push(raised);
-                }
-                self.settled_epoch.push(self.references.len() - 1);
-            }
+            (self.prefix_epoch, self.settled_epoch) = (vec![0; count], vec![0; count]);
+            return;
         }
-        for b in 0..self.blocks.count() {
-            for j in self.blocks.range(b) {
-                let out = &mut self.features[j * m..(j + 1) * m];
-                below_reference(&logs, j, &self.references[self.settled_epoch[b]], out);
+        // Every row that sees a key through the causal mask stands at or behind key 0.
+        raise(&mut top, 0..self.blocks.length.min(1));
+        self.references.push(top.clone());
+        for b in 0..count {
+            self.prefix_epoch.push(self.references.len() - 1);
+            raise(&mut top, self.blocks.range(b));
+            let current = &self.references[self.references.len() - 1];
+            let exceeds = |(&t, &r): (&f32, &f32)| t > r + HYSTERESIS;
+            if top.iter().zip(current).any(exceeds) {
+                let raised = top.iter().zip(current).map(|pair| if exceeds(pair) { *pair.0 } else { *pair.1 });
+                let raised = raised.collect();
+                self.references.push(raised);
             }
-            let range = self.blocks.range(b);
-            exp_signed(self.keys.level, &logs, range.clone(), &mut self.features[range.start * m..range.end * m]);
+            self.settled_epoch.push(self.references.len() - 1);
         }
-        Ok(())
     }
 
     fn fill_sums(&mut self) {
@@ -305,21 +317,20 @@ impl<'a> FeatureSummary<'a> {
     }
 }
 
-/// out_l = log φ_l(k_j) − R_l; a feature that no key has yet stays zero.
-fn below_reference(logs: &LogFeatures, j: usize, reference: &[f32], out: &mut [f32]) {
-    for ((o, &x), &r) in out.iter_mut().zip(logs.row(j)).zip(reference) {
-        *o = if x == f32::NEG_INFINITY { x } else { x - r };
+/// Replaces log φ_l by log φ_l − R_l; a feature that no key has yet stays zero.
+fn below_reference(row: &mut [f32], reference: &[f32]) {
+    for (x, &r) in row.iter_mut().zip(reference) {
+        if *x > f32::NEG_INFINITY {
+            *x -= r;
+        }
     }
 }
 
-/// exp of differences, with the features' signs.
-fn exp_signed(level: scatterbrain_core::Level, logs: &LogFeatures, rows: Range<usize>, out: &mut [f32]) {
+/// exp in place, with the features' signs.
+fn exp_signed(level: scatterbrain_core::Level, negative: Option<&[bool]>, out: &mut [f32]) {
     kernel::exp_slice(level, out);
-    if let Some(negative) = &logs.negative {
-        let m = logs.n_features;
-        for (o, n) in out.iter_mut().zip(&negative[rows.start * m..rows.end * m]) {
-            *o = if *n { -*o } else { *o };
-        }
+    for (o, _) in out.iter_mut().zip(negative.unwrap_or_default()).filter(|(_, n)| **n) {
+        *o = -*o;
     }
 }
 
@@ -363,7 +374,8 @@ struct FeatureTile<'a> {
 
 impl<'a> FeatureTile<'a> {
     fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
-        let rows: Vec<f32> = tile.rows.iter().flat_map(|&i| tile.query.row(i as usize)).copied().collect();
+        let mut rows = Vec::with_capacity(tile.rows.len() * tile.query.cols());
+        tile.rows.iter().for_each(|&i| rows.extend_from_slice(tile.query.row(i as usize)));
         let mut logs = LogFeatures::default();
         let factor = Role::Query.factor(summary.keys.scale);
         let query = Matrix::new("query", &rows, tile.rows.len(), tile.query.cols()).expect("a tile has rows");
@@ -547,7 +559,7 @@ impl<'a> FeatureTile<'a> {
                     *o = q + k - scale;
                 }
             }
-            exp_signed(summary.keys.level, logs, 0..count, &mut rows);
+            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut rows);
             let mut panels = vec![0.0; count.div_ceil(PANEL) * PANEL * m];
             for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(rows.chunks(PANEL * m)) {
                 kernel::pack_rows(rows, m, panel);
@@ -559,19 +571,14 @@ impl<'a> FeatureTile<'a> {
     /// Keys by where a row finds their features. The arithmetic of a pair does not depend on its group.
     fn places(&self, row: usize, keys: impl Iterator<Item = usize>) -> Vec<Group> {
         let summary = self.summary;
-        let single = summary.references.len() == 1;
         let mut groups: Vec<Group> = Vec::new();
         for (at, key) in keys.enumerate() {
-            let mut place = (0, None);
-            let mut index = key;
-            if !single {
-                let block = summary.blocks.of(key);
-                let (prefix, settled) = (summary.prefix_epoch[block], summary.settled_epoch[block]);
-                place.0 = settled;
-                if prefix != settled && self.block[row] == Some(block) {
-                    place = (prefix, Some(block));
-                    index -= summary.blocks.range(block).start;
-                }
+            let block = summary.blocks.of(key);
+            let (prefix, settled) = (summary.prefix_epoch[block], summary.settled_epoch[block]);
+            let (mut place, mut index) = ((settled, None), key);
+            if prefix != settled && self.block[row] == Some(block) {
+                place = (prefix, Some(block));
+                index -= summary.blocks.range(block).start;
             }
             let group = match groups.iter_mut().rposition(|g| g.place == place) {
                 Some(found) => &mut groups[found],
@@ -607,13 +614,11 @@ impl<'a> FeatureTile<'a> {
         self.own.entry(block).or_insert_with(|| {
             let range = summary.blocks.range(block);
             let m = summary.n_features();
-            let logs = summary.log_features(range.clone()).expect("these keys were mapped before");
-            let mut out = vec![0.0; range.len() * m];
-            for (j, out) in out.chunks_exact_mut(m).enumerate() {
-                below_reference(&logs, j, &summary.references[summary.prefix_epoch[block]], out);
-            }
-            exp_signed(summary.keys.level, &logs, 0..range.len(), &mut out);
-            out
+            let mut logs = summary.log_features(range).expect("these keys were mapped before");
+            let reference = &summary.references[summary.prefix_epoch[block]];
+            logs.log.chunks_exact_mut(m).for_each(|row| below_reference(row, reference));
+            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut logs.log);
+            logs.log
         });
     }
 
@@ -695,6 +700,9 @@ impl TileBackground for FeatureTile<'_> {
     }
 
     fn entries_panel(&mut self, panel: usize, keys: &Keys, out: &mut [f32]) {
+        if self.summary.references.len() == 1 {
+            return self.product(panel, (0, None), keys, out);
+        }
         let rows = self.panel_rows(panel);
         let row = rows.clone().find(|&r| self.scale[r] > f32::NEG_INFINITY).unwrap_or(rows.start);
         let groups = self.places(row, (0..keys.len()).map(|at| keys.get(at)));
@@ -713,9 +721,14 @@ impl TileBackground for FeatureTile<'_> {
 
     fn entries_row(&mut self, row: usize, keys: &[u32], out: &mut [f32]) {
         let m = self.summary.n_features();
+        let level = self.summary.keys.level;
+        if self.summary.references.len() == 1 {
+            self.ready((0, None));
+            let weights = &self.weights[&0].rows[row * m..(row + 1) * m];
+            return kernel::dot_rows(level, weights, self.features((0, None)), keys, out);
+        }
         for group in self.places(row, keys.iter().map(|&k| k as usize)) {
             let mut part = vec![0.0; group.keys.len()];
-            let level = self.summary.keys.level;
             self.ready(group.place);
             let weights = &self.weights[&group.place.0].rows[row * m..(row + 1) * m];
             kernel::dot_rows(level, weights, self.features(group.place), &group.keys, &mut part);

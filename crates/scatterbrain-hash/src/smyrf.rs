@@ -327,7 +327,7 @@ fn overflow<T>(argument: &'static str, quantity: &'static str, magnitude: f64) -
 
 /// |x|² of the first `count` rows.
 fn squared_norms(rows: Matrix<'_>, count: usize) -> Vec<f64> {
-    rows.iter().take(count).map(|row| row.iter().map(|&x| f64::from(x) * f64::from(x)).sum()).collect()
+    rows.iter().take(count).map(scatterbrain_core::kernel::square_norm).collect()
 }
 
 /// The largest finite one, or 0.

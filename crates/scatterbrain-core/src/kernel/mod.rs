@@ -13,8 +13,10 @@
 //! | [`softmax()`] | the running maximum, exp and sum of a tile of scores |
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`] | element-wise |
+//! | [`square_norm`] | Σ x², in f64 |
 
 mod exp;
+mod norms;
 mod pack;
 mod product;
 mod rows;
@@ -22,6 +24,7 @@ mod softmax;
 mod weighted_sum;
 
 pub use exp::{exp, exp_slice};
+pub use norms::square_norm;
 pub use pack::{pack, pack_rows, unpack};
 pub use product::product;
 pub use rows::{dot_rows, weighted_sum_rows};
