@@ -3,7 +3,7 @@
 use scatterbrain_core::tile::{Head, Support, TILE_ROWS, Tile};
 use scatterbrain_core::{Error, Result};
 
-/// The support of a head as a dense [n, m] mask, hidden pairs left out. Allocates n × m.
+/// The support of a head as a dense `[n, m]` mask, hidden pairs left out. Allocates n × m.
 ///
 /// # Errors
 /// What the rule's `prepare` refuses, or a rule that names a pair twice.

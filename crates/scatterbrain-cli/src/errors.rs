@@ -7,13 +7,13 @@ use crate::report::ErrorSummary;
 pub(crate) struct RowErrors {
     /// Mean over everything, and median, 90 % quantile and maximum over all rows.
     pub(crate) summary: ErrorSummary,
-    /// Mean of each head, [batch, heads]; none where every row is a zero row.
+    /// Mean of each head, `[batch, heads]`; none where every row is a zero row.
     pub(crate) heads: Vec<Option<f64>>,
     /// Rows whose exact output is zero and whose estimate is not; left out of all figures above.
     pub(crate) zero_rows: usize,
 }
 
-/// Compares outputs of [batch, heads, n, d_v].
+/// Compares outputs of `[batch, heads, n, d_v]`.
 pub(crate) fn row_errors(exact: &[f64], estimate: &[f32], sizes: &Sizes) -> RowErrors {
     let errors: Vec<f64> =
         exact.chunks(sizes.d_v).zip(estimate.chunks(sizes.d_v)).map(|(o, e)| row_error(o, e)).collect();

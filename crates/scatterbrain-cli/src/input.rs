@@ -21,11 +21,11 @@ pub(crate) struct Input {
     pub(crate) model: Option<String>,
     /// All sizes.
     pub(crate) sizes: Sizes,
-    /// [batch, heads, n, d].
+    /// `[batch, heads, n, d]`.
     pub(crate) query: Array,
-    /// [batch, kv_heads, m, d].
+    /// `[batch, kv_heads, m, d]`.
     pub(crate) key: Array,
-    /// [batch, kv_heads, m, d_v].
+    /// `[batch, kv_heads, m, d_v]`.
     pub(crate) value: Array,
     /// Valid keys of each batch entry.
     pub(crate) key_lengths: Option<Vec<usize>>,
@@ -66,7 +66,7 @@ enum Elements {
     Bf16(Vec<bf16>),
 }
 
-/// A boolean mask of the file, [batch or 1, heads or 1, n, m].
+/// A boolean mask of the file, `[batch or 1, heads or 1, n, m]`.
 #[derive(Debug)]
 pub(crate) struct Allowed {
     pub(crate) shape: [usize; 4],
@@ -138,7 +138,7 @@ impl Input {
         Ok(Mask { causal: self.causal, key_lengths, window: self.window, allowed })
     }
 
-    /// Elements of the output, [batch, heads, n, d_v].
+    /// Elements of the output, `[batch, heads, n, d_v]`.
     ///
     /// # Errors
     /// Where they cannot be counted or allocated.

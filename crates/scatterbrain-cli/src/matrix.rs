@@ -43,7 +43,7 @@ pub(crate) fn matrix_error(input: &Input, method: &Method) -> Result<Option<f64>
     Ok(mean(errors.into_iter()))
 }
 
-/// Columns of the approximate matrices of one batch entry, [heads, n, columns].
+/// Columns of the approximate matrices of one batch entry, `[heads, n, columns]`.
 fn approximate_columns(
     input: &Input,
     method: &Method,

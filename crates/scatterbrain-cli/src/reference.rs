@@ -82,7 +82,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The exact output, [batch, heads, n, d_v]; `done` is told of every head.
+/// The exact output, `[batch, heads, n, d_v]`; `done` is told of every head.
 pub(crate) fn exact_output(input: &Input, len: usize, done: &(dyn Fn() + Sync)) -> Vec<f64> {
     let Sizes { heads, n, d_v, .. } = input.sizes;
     let mut output = vec![0.0; len];

@@ -26,9 +26,9 @@ pub struct Options {
 /// What [`attend`] returns.
 #[derive(Debug, Clone)]
 pub struct Attention {
-    /// [batch, heads, n, d_v].
+    /// `[batch, heads, n, d_v]`.
     pub output: Vec<f32>,
-    /// ln Σ_j Â_ij, [batch, heads, n], where asked for; −∞ for rows with nothing to attend to.
+    /// ln Σ_j Â_ij, `[batch, heads, n]`, where asked for; −∞ for rows with nothing to attend to.
     pub log_sum_exp: Option<Vec<f32>>,
     /// What was spent.
     pub report: Report,
@@ -64,7 +64,7 @@ pub struct HeadReport {
 
 /// Attention by any method.
 ///
-/// `query` [batch, heads, n, d], `key` [batch, kv_heads, m, d], `value` [batch, kv_heads, m, d_v]; query head i
+/// `query` `[batch, heads, n, d]`, `key` `[batch, kv_heads, m, d]`, `value` `[batch, kv_heads, m, d_v]`; query head i
 /// uses key head i / (heads / kv_heads). Runs in the caller's rayon pool; the same inputs give the same bits for
 /// any number of threads, and for a batch entry alone or among others.
 ///
@@ -101,8 +101,8 @@ pub fn attend(
     Ok(Attention { output, log_sum_exp, report })
 }
 
-/// [`attend`] into the caller's memory: `output` [batch, heads, n, d_v] and, where given, `log_sum_exp`
-/// [batch, heads, n]. `options.log_sum_exp` is not looked at.
+/// [`attend`] into the caller's memory: `output` `[batch, heads, n, d_v]` and, where given, `log_sum_exp`
+/// `[batch, heads, n]`. `options.log_sum_exp` is not looked at.
 ///
 /// # Errors
 /// As [`attend`], and an output of another size. Nothing is written then.

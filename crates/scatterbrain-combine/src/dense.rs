@@ -6,9 +6,9 @@ use scatterbrain_core::{Error, Mask, Result, Tensor};
 /// The matrices of one head.
 #[derive(Debug, Clone)]
 pub struct DenseHead {
-    /// Rows that sum to one (or are zero), [n, m].
+    /// Rows that sum to one (or are zero), `[n, m]`.
     pub normalised: Vec<f32>,
-    /// Logarithms of the row sums of Â, [n]: `normalised * exp(log_sum_exp)` is Â.
+    /// Logarithms of the row sums of Â, `[n]`: `normalised * exp(log_sum_exp)` is Â.
     pub log_sum_exp: Vec<f32>,
 }
 

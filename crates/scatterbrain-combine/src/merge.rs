@@ -5,9 +5,9 @@ use scatterbrain_core::{Error, Result};
 /// Attention over some keys: output rows and the log-sum-exp of each.
 #[derive(Debug, Clone, Copy)]
 pub struct Partial<'a> {
-    /// [rows, d_v].
+    /// `[rows, d_v]`.
     pub output: &'a [f32],
-    /// [rows]; −∞ where a row saw nothing.
+    /// `[rows]`; −∞ where a row saw nothing.
     pub log_sum_exp: &'a [f32],
 }
 

@@ -51,7 +51,7 @@ impl Window {
     }
 }
 
-/// An arbitrary mask over [batch or 1, heads or 1, n, m]; non-zero = may attend.
+/// An arbitrary mask over `[batch or 1, heads or 1, n, m]`; non-zero = may attend.
 #[derive(Debug, Clone, Copy)]
 pub struct MaskTensor<'a> {
     data: &'a [u8],

@@ -45,9 +45,9 @@ impl Causality {
 /// What one head shows to a support.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// [n, d].
+    /// `[n, d]`.
     pub query: Matrix<'a>,
-    /// [m, d].
+    /// `[m, d]`.
     pub key: Matrix<'a>,
     /// The softmax scale: a logit is `scale * q·k`.
     pub scale: f32,
@@ -60,9 +60,9 @@ pub struct Head<'a> {
 /// What one key/value head shows to a background; shared by the query heads of its group.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyHead<'a> {
-    /// [m, d].
+    /// `[m, d]`.
     pub key: Matrix<'a>,
-    /// [m, d_v].
+    /// `[m, d_v]`.
     pub value: Matrix<'a>,
     /// The softmax scale.
     pub scale: f32,
@@ -79,7 +79,7 @@ pub struct KeyHead<'a> {
 pub struct Tile<'a> {
     /// Indices of the queries, at most [`TILE_ROWS`], in any order.
     pub rows: &'a [u32],
-    /// All queries of the head, [n, d].
+    /// All queries of the head, `[n, d]`.
     pub query: Matrix<'a>,
     /// The mask of the head.
     pub mask: &'a HeadMask<'a>,
@@ -196,7 +196,7 @@ pub trait TileBackground {
     /// rounding or range, and the combiner asks [`TileBackground::off_support`] instead.
     fn denominator(&self, row: usize) -> f32;
 
-    /// Σ over visible keys of weight times value, [d_v].
+    /// Σ over visible keys of weight times value, `[d_v]`.
     fn numerator(&self, row: usize) -> &[f32];
 
     /// Background weights of rows `panel*PANEL..` on keys, `out[key][PANEL]`, in the rows' scales.

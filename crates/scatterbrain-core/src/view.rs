@@ -25,7 +25,7 @@ impl Data<'_> {
     }
 }
 
-/// A view of [batch, heads, rows, columns] with any strides (in elements; 0 repeats an axis).
+/// A view of `[batch, heads, rows, columns]` with any strides (in elements; 0 repeats an axis).
 ///
 /// ```
 /// use scatterbrain_core::Tensor;
@@ -90,7 +90,7 @@ impl<'a> Tensor<'a> {
         Ok(Self { data, shape, strides })
     }
 
-    /// [batch, heads, rows, columns].
+    /// `[batch, heads, rows, columns]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }

@@ -52,7 +52,7 @@ pub trait FeatureMap: Send + Sync + Debug {
     fn uses_scale(&self) -> bool;
 
     /// Writes φ(factor·x) of every row x: natural logs of |φ|, −∞ for 0, and signs where the map has them.
-    /// `out` is resized to [rows, n_features] and overwritten.
+    /// `out` is resized to `[rows, n_features]` and overwritten.
     /// A NaN or infinity in a row shows in that row alone.
     ///
     /// # Errors
@@ -85,14 +85,14 @@ pub trait FeatureMap: Send + Sync + Debug {
 pub struct LogFeatures {
     /// Features of a row.
     pub n_features: usize,
-    /// Natural log of |φ|, row-major [rows, n_features]; −∞ for 0.
+    /// Natural log of |φ|, row-major `[rows, n_features]`; −∞ for 0.
     pub log: Vec<f32>,
-    /// Where the map changes sign: whether φ < 0, row-major [rows, n_features].
+    /// Where the map changes sign: whether φ < 0, row-major `[rows, n_features]`.
     pub negative: Option<Vec<bool>>,
 }
 
 impl LogFeatures {
-    /// Makes room for [rows, n_features], keeping memory. What it holds afterwards is unspecified.
+    /// Makes room for `[rows, n_features]`, keeping memory. What it holds afterwards is unspecified.
     pub fn resize(&mut self, rows: usize, n_features: usize, signed: bool) {
         self.n_features = n_features;
         self.log.resize(rows * n_features, f32::NEG_INFINITY);

@@ -90,7 +90,7 @@ impl Projection {
         Self::checked(kind, n_rows, head_dim, data)
     }
 
-    /// Directions that were stored elsewhere, row-major [rows, head_dim]; their kind is
+    /// Directions that were stored elsewhere, row-major `[rows, head_dim]`; their kind is
     /// [`ProjectionKind::Given`].
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Projection {
         self.head_dim
     }
 
-    /// The directions, [rows, head_dim].
+    /// The directions, `[rows, head_dim]`.
     pub fn matrix(&self) -> Matrix<'_> {
         Matrix::new("projection", &self.data, self.rows, self.head_dim).expect("checked when it was made")
     }

@@ -84,7 +84,7 @@ impl Background for FeatureBackground {
     }
 }
 
-/// Sums over keys: row l holds N_l and, last, Z_l. [n_features, d_v + 1].
+/// Sums over keys: row l holds N_l and, last, Z_l. `[n_features, d_v + 1]`.
 type Sum = Vec<f32>;
 
 enum Sums {
@@ -102,7 +102,7 @@ struct FeatureSummary<'a> {
     map: &'a dyn FeatureMap,
     keys: KeyHead<'a>,
     blocks: KeyBlocks,
-    /// P, [length, n_features], in the settled epoch of each key's block.
+    /// P, `[length, n_features]`, in the settled epoch of each key's block.
     features: Vec<f32>,
     /// Reference log-scales, n_features an epoch.
     references: Vec<Vec<f32>>,

@@ -56,7 +56,7 @@ pub struct Codes {
     pub n_hashes: usize,
     /// Number of rows.
     pub rows: usize,
-    /// [n_hashes, rows], row-major.
+    /// `[n_hashes, rows]`, row-major.
     pub codes: Vec<u32>,
 }
 

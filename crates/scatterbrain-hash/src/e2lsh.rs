@@ -43,7 +43,7 @@ pub struct E2lsh {
     n_hashes: usize,
     concatenations: usize,
     width: f32,
-    /// In units of the width, [n_hashes, concatenations].
+    /// In units of the width, `[n_hashes, concatenations]`.
     offsets: Vec<f32>,
     projections: Projections,
 }

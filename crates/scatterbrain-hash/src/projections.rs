@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// More numbers than this are refused when a hash is sampled: 4 GB of f32.
 const MOST: usize = 1 << 30;
 
-/// Directions of projection, [count, head_dim], row-major.
+/// Directions of projection, `[count, head_dim]`, row-major.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Projections {
     head_dim: usize,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The bucket of the largest of `n_buckets / 2` random projections and their negatives.
 ///
-/// code(x) = argmax \[x·R, −x·R\] (the first on ties), R [head_dim, n_buckets / 2] per hash. The length of a row
+/// code(x) = argmax \[x·R, −x·R\] (the first on ties), R `[head_dim, n_buckets / 2]` per hash. The length of a row
 /// does not matter.
 ///
 /// ```
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub struct ReformerRotation {
     n_hashes: usize,
     n_buckets: usize,
-    /// [n_hashes, n_buckets / 2] directions: the rotations, transposed.
+    /// `[n_hashes, n_buckets / 2]` directions: the rotations, transposed.
     projections: Projections,
 }
 
@@ -49,7 +49,7 @@ impl ReformerRotation {
         Ok(Self { n_hashes, n_buckets, projections })
     }
 
-    /// Takes stored rotations, [head_dim, n_hashes, n_buckets / 2] row-major, Reformer's own layout.
+    /// Takes stored rotations, `[head_dim, n_hashes, n_buckets / 2]` row-major, Reformer's own layout.
     ///
     /// # Errors
     /// A zero size, an odd number of buckets, or rotations of another length.

@@ -62,7 +62,7 @@ pub enum Transform {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Smyrf {
     transform: Transform,
-    /// α without its last two entries, [n_hashes, head_dim].
+    /// α without its last two entries, `[n_hashes, head_dim]`.
     directions: Projections,
     /// The last two entries of α: for the extra column of keys, and for that of queries.
     extra: Vec<[f32; 2]>,
@@ -99,9 +99,9 @@ impl Smyrf {
         Ok(Self { transform, directions, extra, beta })
     }
 
-    /// Takes stored hashes: `alpha` [n_hashes, head_dim + 2] row-major, `beta` of n_hashes.
+    /// Takes stored hashes: `alpha` `[n_hashes, head_dim + 2]` row-major, `beta` of n_hashes.
     ///
-    /// The authors store α as [head_dim + 2, n_hashes]: transpose it.
+    /// The authors store α as `[head_dim + 2, n_hashes]`: transpose it.
     ///
     /// # Errors
     /// A zero size, or an `alpha` of another length.
@@ -116,7 +116,7 @@ impl Smyrf {
         Ok(Self { transform, directions, extra, beta })
     }
 
-    /// α as [`from_parts`](Self::from_parts) takes it, [n_hashes, head_dim + 2].
+    /// α as [`from_parts`](Self::from_parts) takes it, `[n_hashes, head_dim + 2]`.
     pub fn alpha(&self) -> Vec<f32> {
         self.directions.rows().zip(&self.extra).flat_map(|(row, extra)| row.iter().chain(extra)).copied().collect()
     }
@@ -166,7 +166,7 @@ impl Smyrf {
     /// A row that holds a NaN or an infinity has the value NaN, which sorts last, and does not enter M_q or M_k.
     ///
     /// # Shapes
-    /// `query` [n, head_dim], `key` [m, head_dim]; n and m may differ.
+    /// `query` `[n, head_dim]`, `key` `[m, head_dim]`; n and m may differ.
     ///
     /// # Errors
     /// Another number of columns, `rows` other than sorted ≤ norms ≤ m, a stored hash whose parts do not fit
@@ -190,7 +190,7 @@ impl Smyrf {
         })
     }
 
-    /// α·x̃ + β of the first `norms.len()` rows times `factor`, [n_hashes, rows]; `column` of `extra` is theirs.
+    /// α·x̃ + β of the first `norms.len()` rows times `factor`, `[n_hashes, rows]`; `column` of `extra` is theirs.
     fn side(
         &self,
         level: Level,

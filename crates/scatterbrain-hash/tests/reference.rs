@@ -31,7 +31,7 @@ fn key_lengths(file: &SafeTensors<'_>) -> Vec<usize> {
     data.chunks_exact(8).map(|w| i64::from_le_bytes(w.try_into().unwrap()) as usize).collect()
 }
 
-/// α as we lay it out, [n_hashes, head_dim + 2]; stored transposed.
+/// α as we lay it out, `[n_hashes, head_dim + 2]`; stored transposed.
 fn stored_hash(file: &SafeTensors<'_>) -> Smyrf {
     let (alpha, [columns, n_hashes]) = (floats(file, "hash_alpha"), shape(file, "hash_alpha"));
     let alpha: Vec<f32> =

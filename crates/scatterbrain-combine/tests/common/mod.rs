@@ -91,7 +91,7 @@ impl Case {
         (0..self.batch).map(|_| if self.lengths { rng.below(self.m as u64 + 1) as usize } else { self.m }).collect()
     }
 
-    /// [batch, 1, n, m] or [1, heads, n, m], by seed.
+    /// `[batch, 1, n, m]` or `[1, heads, n, m]`, by seed.
     fn boolean_mask(&self) -> (Vec<u8>, [usize; 4]) {
         let mut rng = Seed(self.seed).stream(4);
         let shape =

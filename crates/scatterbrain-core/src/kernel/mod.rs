@@ -8,8 +8,8 @@
 //!
 //! | operation | formula |
 //! |---|---|
-//! | [`product()`] | out[j][r] = Σ_c panel[c][r] · row_j[c] |
-//! | [`weighted_sum()`] | acc[c][r] += Σ_j w[j][r] · row_j[c] |
+//! | [`product()`] | `out[j][r] = Σ_c panel[c][r] · row_j[c]` |
+//! | [`weighted_sum()`] | `acc[c][r] += Σ_j w[j][r] · row_j[c]` |
 //! | [`softmax()`] | the running maximum, exp and sum of a tile of scores |
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`] | element-wise |

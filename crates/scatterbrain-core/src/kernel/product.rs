@@ -1,4 +1,4 @@
-//! Product of a panel with rows: out[j][r] = Σ_c panel[c][r] · row_j[c].
+//! Product of a panel with rows: `out[j][r] = Σ_c panel[c][r] · row_j[c]`.
 //!
 //! Micro-kernel: four rows × two vectors, eight accumulators; a row element is broadcast, the panel is read
 //! along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.

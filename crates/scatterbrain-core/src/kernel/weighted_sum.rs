@@ -1,4 +1,4 @@
-//! Weighted sum of rows: acc[c][r] += Σ_j w[j][r] · row_j[c].
+//! Weighted sum of rows: `acc[c][r] += Σ_j w[j][r] · row_j[c]`.
 //!
 //! Micro-kernel: four columns × two vectors, eight accumulators that stay in registers over all rows.
 
