@@ -1,0 +1,5 @@
+//! Stub.
+/// Stub.
+pub fn run(_: Option<&str>) -> anyhow::Result<()> {
+    Ok(())
+}
