@@ -146,7 +146,11 @@ impl Clusters {
         };
         let size = |r: &Round| (r.query_cluster.len(), r.key_cluster.len());
         if let Some(r) = rounds.iter().find(|r| size(r) != size(first)) {
-            return Err(Error::invalid("rounds", format!("{:?} queries and keys", size(first)), format!("{:?}", size(r))));
+            return Err(Error::invalid(
+                "rounds",
+                format!("{:?} queries and keys", size(first)),
+                format!("{:?}", size(r)),
+            ));
         }
         let mut order: Vec<u32> = (0..first.query_cluster.len() as u32).collect();
         order.sort_by_key(|&i| first.query_cluster[i as usize]);

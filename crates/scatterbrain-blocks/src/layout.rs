@@ -99,7 +99,8 @@ impl Layout {
     }
 
     fn row(&self, row: usize, diagonal: usize, columns: usize) -> Vec<u32> {
-        let near = |window: usize| (diagonal.saturating_sub(window)..=(diagonal + window).min(columns - 1)).map(|c| c as u32);
+        let near =
+            |window: usize| (diagonal.saturating_sub(window)..=(diagonal + window).min(columns - 1)).map(|c| c as u32);
         let global = |global: usize| 0..if row < global { columns } else { global.min(columns) } as u32;
         match self {
             Layout::Fixed { stride, summary, .. } => (0..columns)
@@ -187,7 +188,8 @@ impl Select for BlockLayout {
             start = rows.end;
             // Neighbouring columns join into one range.
             for run in self.rows[block_row(&group[0])].chunk_by(|a, b| a + 1 == *b) {
-                let keys = run[0] as usize * self.shape.keys..((run[run.len() - 1] as usize + 1) * self.shape.keys).min(self.m);
+                let keys = run[0] as usize * self.shape.keys
+                    ..((run[run.len() - 1] as usize + 1) * self.shape.keys).min(self.m);
                 selection.blocks.push(Block { rows: rows.clone(), keys: Keys::Range(keys), clip: None });
             }
         }

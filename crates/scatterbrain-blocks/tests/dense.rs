@@ -1,7 +1,9 @@
 //! Every support against its brute-force definition, through `to_dense_mask`, which also refuses a pair named twice.
 
 use proptest::prelude::*;
-use scatterbrain_blocks::{BlockLayout, BlockShape, Clusters, Full, Layout, Round, TopK, Union, WindowSupport, to_dense_mask};
+use scatterbrain_blocks::{
+    BlockLayout, BlockShape, Clusters, Full, Layout, Round, TopK, Union, WindowSupport, to_dense_mask,
+};
 use scatterbrain_core::tile::{Causality, Head, Select, Support};
 use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Result, Seed, Window, WindowAlign};
 use scatterbrain_oracle as oracle;
@@ -33,9 +35,16 @@ struct Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let window = prop::option::of((0usize..40, 0usize..40, any::<bool>()));
-    (1usize..150, 1usize..150, 0.0f64..1.2, any::<bool>(), window, any::<u64>()).prop_map(|(n, m, part, causal, window, seed)| {
-        Case { n, m, length: ((m as f64 * part) as usize).min(m), causal, window, seed }
-    })
+    (1usize..150, 1usize..150, 0.0f64..1.2, any::<bool>(), window, any::<u64>()).prop_map(
+        |(n, m, part, causal, window, seed)| Case {
+            n,
+            m,
+            length: ((m as f64 * part) as usize).min(m),
+            causal,
+            window,
+            seed,
+        },
+    )
 }
 
 const D: usize = 3;

@@ -142,9 +142,7 @@ pub fn attend_into(
         }
     };
     match &method.kind {
-        Kind::Combined(support, background) => {
-            call.combined(support.as_deref(), background.as_deref(), output, lse)
-        }
+        Kind::Combined(support, background) => call.combined(support.as_deref(), background.as_deref(), output, lse),
         Kind::Average(support, background) => call.average(support, background, options, output, lse),
     }
 }
@@ -334,4 +332,3 @@ fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], lse: &mut
     report.share = if seeing == 0 { 0.0 } else { share / seeing as f64 };
     report
 }
-

@@ -53,6 +53,16 @@ impl Method {
         Self::of(Some(Arc::new(support)), Some(Arc::new(background)))
     }
 
+    /// [`Method::sparse`] of a support chosen at run time.
+    pub fn sparse_shared(support: Arc<dyn Support>) -> Self {
+        Self::of(Some(support), None)
+    }
+
+    /// [`Method::scatterbrain`] of parts chosen at run time.
+    pub fn scatterbrain_shared(support: Arc<dyn Support>, background: Arc<dyn Background>) -> Self {
+        Self::of(Some(support), Some(background))
+    }
+
     /// The plain average (o₁ + o₂)/2 of support alone and background alone, the paper's baseline. Its
     /// log-sum-exp is the logarithm of the mean of the two normalisers.
     pub fn average(support: impl Support + 'static, background: impl Background + 'static) -> Self {

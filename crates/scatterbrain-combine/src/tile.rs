@@ -191,7 +191,14 @@ impl Pass<'_> {
         }
     }
 
-    fn chunk(&mut self, panel: usize, rows: &Range<usize>, keys: &Keys, seen: &[Range<usize>; PANEL], lanes: &mut Lanes) {
+    fn chunk(
+        &mut self,
+        panel: usize,
+        rows: &Range<usize>,
+        keys: &Keys,
+        seen: &[Range<usize>; PANEL],
+        lanes: &mut Lanes,
+    ) {
         let head = self.head;
         let mut scores = vec![0.0; keys.len() * PANEL];
         kernel::product(head.level, &lanes.query, head.key, keys, &mut scores);
@@ -293,7 +300,8 @@ impl Pass<'_> {
 
     fn scores(&self, r: usize, keys: &[u32]) -> Vec<f32> {
         let mut scores = vec![0.0; keys.len()];
-        let query: Vec<f32> = self.head.query.row(self.tile.rows[r] as usize).iter().map(|q| q * self.head.scale).collect();
+        let query: Vec<f32> =
+            self.head.query.row(self.tile.rows[r] as usize).iter().map(|q| q * self.head.scale).collect();
         kernel::dot_rows(self.head.level, &query, self.head.key, keys, &mut scores);
         scores
     }
@@ -350,7 +358,8 @@ impl Pass<'_> {
             return;
         }
         let mask = self.head.mask;
-        let all: Vec<u32> = mask.range(query_idx).map(|k| k as u32).filter(|&k| mask.sees(query_idx, k as usize)).collect();
+        let all: Vec<u32> =
+            mask.range(query_idx).map(|k| k as u32).filter(|&k| mask.sees(query_idx, k as usize)).collect();
         numerator.fill(0.0);
         let (max, sum) = self.add_exact(r, &all, f32::NEG_INFINITY, &mut numerator);
         self.out.pairs[r] = all.len();
@@ -384,7 +393,8 @@ impl Pass<'_> {
             } else {
                 self.selection.row(r).into_iter().filter(uses).collect()
             };
-            let bad = tainted(self.head.tainted_queries, i) || keys.iter().any(|&k| tainted(self.head.tainted_keys, k as usize));
+            let bad = tainted(self.head.tainted_queries, i)
+                || keys.iter().any(|&k| tainted(self.head.tainted_keys, k as usize));
             if bad && !keys.is_empty() {
                 self.out.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
                 self.out.log_sum_exp[r] = f32::NAN;

@@ -1,7 +1,7 @@
 //! Positive features in pairs [ω, −ω].
 
 use crate::map::{FeatureMap, LogFeatures, Role, check, half_square_norms, pairs};
-use crate::{Projection, ProjectionKind};
+use crate::projection::{Projection, ProjectionKind, write_panel};
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -83,11 +83,8 @@ impl FeatureMap for HyperbolicFeatures {
         self.projection.project(level, rows, |i, first, dots| {
             let offset = (-norms[i] - half_log_m) as f32;
             let (plus, minus) = out.log[i * m..(i + 1) * m].split_at_mut(m / 2);
-            for ((p, n), dot) in plus[first..].iter_mut().zip(&mut minus[first..]).zip(dots) {
-                let x = dot * factor;
-                *p = offset + x;
-                *n = offset - x;
-            }
+            write_panel(&mut plus[first..], dots, |dot| offset + dot * factor);
+            write_panel(&mut minus[first..], dots, |dot| offset - dot * factor);
         });
         Ok(())
     }

@@ -194,7 +194,7 @@ fn square_norm(row: &[f32]) -> f64 {
 
 /// Number of projections for `n_features` features that come in pairs.
 pub(crate) fn pairs(n_features: usize) -> Result<usize> {
-    if n_features == 0 || n_features % 2 == 1 {
+    if n_features == 0 || !n_features.is_multiple_of(2) {
         return Err(Error::invalid("n_features", "an even number, at least 2", n_features));
     }
     Ok(n_features / 2)

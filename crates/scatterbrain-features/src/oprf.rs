@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 /// φ_l(x) = m^(−1/2) D exp(A|ω_l|² + B ω_l·x − |x|²/2), ω_l ~ N(0, I), B = √(1 − 4A), D = (1 − 4A)^{d/4}.
 /// Positive, unbiased for every A < 1/8; A = 0 is [`crate::PositiveFeatures`].
 ///
-/// One feature has E[X²] = A_ij² (1 − 4A)^d (1 − 8A)^{−d/2} e^{|q+k|²/(1 − 8A)}, for independent ω: with a
+/// One feature has E X² = A_ij² (1 − 4A)^d (1 − 8A)^{−d/2} e^{|q+k|²/(1 − 8A)}, for independent ω: with a
 /// suitable A < 0 ([`optimal_a`]) it stays bounded where plain positive features grow like e^{|q+k|²}.
 /// A is fixed when the map is made: an A fitted to the whole sequence would let a causal row see later tokens.
 /// O(m·d) a row.
-/// Likhosherstov et al. 2022, "Chefs' random tables", §3.2 (OPRF).
+/// Likhosherstov et al. 2022, "Chefs' random tables" (OPRF).
 ///
 /// ```
 /// use scatterbrain_core::{Level, Matrix, Seed};
@@ -54,7 +54,8 @@ impl OptimalPositiveFeatures {
         if !(a.is_finite() && a < 0.125) {
             return Err(Error::invalid("a", "a finite number below 1/8", a));
         }
-        let constant = 0.25 * projection.head_dim() as f64 * (1.0 - 4.0 * a).ln() - 0.5 * (projection.rows() as f64).ln();
+        let constant =
+            0.25 * projection.head_dim() as f64 * (1.0 - 4.0 * a).ln() - 0.5 * (projection.rows() as f64).ln();
         let square = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         let offsets: Vec<f32> = projection.matrix().iter().map(|row| (a * square(row) + constant) as f32).collect();
         if let Some(x) = offsets.iter().find(|x| !x.is_finite()) {
@@ -98,10 +99,11 @@ impl From<OptimalPositiveFeatures> for Parts {
 /// A* = (1 − 2φ̄ − √((2φ̄ + 1)² + 8φ̄))/16 with φ̄ = `mean_square_norm_of_z`/d, z = q + k: the A ≤ 0 that
 /// minimises the mean *logarithm* of the second moment over pairs with that mean of |z|².
 ///
+/// Derivation: with u = 1 − 8A the mean log second moment over 2 ln A_ij is d·f(u),
+/// f = ln((1 + u)/2) − ½ ln u + φ̄/u; f' = 0 is u² − (1 + 2φ̄)u − 2φ̄ = 0, whose positive root gives A*.
 /// The minimiser of the mean second moment itself lies below it. For strict causality the mean has to come
-/// from the prefix or from a calibration set. With x = 1 − 8A the condition is 2φ̄/x = (2x − ... )-free:
-/// d/dA [d ln(1 − 4A) − (d/2) ln(1 − 8A) + φ̄d/(1 − 8A)] = 0.
-/// Likhosherstov et al. 2022, "Chefs' random tables", Theorem 3.2.
+/// from the prefix or from a calibration set.
+/// Likhosherstov et al. 2022, "Chefs' random tables".
 ///
 /// # Errors
 /// A mean that is negative or not finite, or `head_dim` of 0.

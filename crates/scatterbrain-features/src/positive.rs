@@ -1,7 +1,7 @@
 //! FAVOR+ positive features.
 
 use crate::map::{FeatureMap, LogFeatures, Role, check, half_square_norms};
-use crate::{Projection, ProjectionKind};
+use crate::projection::{Projection, ProjectionKind, write_panel};
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -78,9 +78,7 @@ impl FeatureMap for PositiveFeatures {
         let half_log_m = 0.5 * (m as f64).ln();
         self.projection.project(level, rows, |i, first, dots| {
             let offset = (-norms[i] - half_log_m) as f32;
-            for (o, dot) in out.log[i * m + first..].iter_mut().zip(dots) {
-                *o = dot * factor + offset;
-            }
+            write_panel(&mut out.log[i * m + first..(i + 1) * m], dots, |dot| dot * factor + offset);
         });
         Ok(())
     }

@@ -14,11 +14,11 @@ pub enum ProjectionKind {
     /// Independent rows (Rahimi and Recht 2007).
     Gaussian,
     /// Orthogonal within blocks of `head_dim` rows, independent χ norms (Yu et al. 2016; Choromanski et al.
-    /// 2021, "Rethinking attention with Performers", §2.4). Lowers the variance of positive and hyperbolic
+    /// 2021, "Rethinking attention with Performers"). Lowers the variance of positive and hyperbolic
     /// features.
     Orthogonal,
     /// Within a block of `head_dim` rows the directions point to the vertices of a regular simplex,
-    /// independent χ norms (Reid et al. 2023, "Simplex random features", §3).
+    /// independent χ norms (Reid et al. 2023, "Simplex random features").
     Simplex,
     /// Numbers that the caller brought: nothing is promised about them.
     Given,
@@ -160,6 +160,18 @@ impl Projection {
                 }
             }
         }
+    }
+}
+
+/// `out[t] = f(dots[t])`; a whole panel has a length that the compiler knows.
+#[inline(always)]
+pub(crate) fn write_panel(out: &mut [f32], dots: &[f32], f: impl Fn(f32) -> f32) {
+    if let (Some(out), Some(dots)) = (out.first_chunk_mut::<PANEL>(), dots.first_chunk::<PANEL>()) {
+        for t in 0..PANEL {
+            out[t] = f(dots[t]);
+        }
+    } else {
+        out.iter_mut().zip(dots).for_each(|(o, dot)| *o = f(*dot));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// degree 1 (halved), and has no ε: a row may **vanish** (all logs −∞), for x = 0 or with few features.
 ///
 /// O(m·d) and m logarithms a row.
-/// Choromanski et al. 2021, "Rethinking attention with Performers", §4.2 ("Performer-ReLU", without its ε);
+/// Choromanski et al. 2021, "Rethinking attention with Performers" ("Performer-ReLU", without its ε);
 /// the kernel: Cho and Saul 2009.
 ///
 /// ```

@@ -59,6 +59,11 @@ impl FeatureBackground {
         Self { map: Arc::new(map) }
     }
 
+    /// The background of a map chosen at run time.
+    pub fn shared(map: Arc<dyn FeatureMap>) -> Self {
+        Self { map }
+    }
+
     /// The feature map.
     pub fn map(&self) -> &dyn FeatureMap {
         &*self.map
@@ -137,7 +142,11 @@ impl KeyBlocks {
         if range.is_empty() {
             return 0..0;
         }
-        let start = if self.range(self.of(range.start)).start == range.start { self.of(range.start) } else { self.of(range.start) + 1 };
+        let start = if self.range(self.of(range.start)).start == range.start {
+            self.of(range.start)
+        } else {
+            self.of(range.start) + 1
+        };
         let end = if range.end == self.length { self.count() } else { self.of(range.end) };
         start..end.max(start)
     }
@@ -290,7 +299,9 @@ impl<'a> FeatureSummary<'a> {
 
     fn epoch_factors(&self, from: usize, to: usize) -> Vec<f32> {
         let change = self.references[from].iter().zip(&self.references[to]);
-        change.map(|(&f, &t)| if f == t || f == f32::NEG_INFINITY { f32::from(f == t) } else { kernel::exp(f - t) }).collect()
+        change
+            .map(|(&f, &t)| if f == t || f == f32::NEG_INFINITY { f32::from(f == t) } else { kernel::exp(f - t) })
+            .collect()
     }
 }
 
@@ -403,7 +414,8 @@ impl<'a> FeatureTile<'a> {
     /// Sums of one panel: whole blocks from their sums, ragged ends pair by pair.
     fn total_panel(&mut self, panel: usize) {
         let rows = self.panel_rows(panel);
-        let ranges: Vec<Range<usize>> = rows.clone().map(|r| self.tile.mask.range(self.tile.rows[r] as usize)).collect();
+        let ranges: Vec<Range<usize>> =
+            rows.clone().map(|r| self.tile.mask.range(self.tile.rows[r] as usize)).collect();
         let seen = || rows.clone().zip(&ranges).filter(|(_, range)| !range.is_empty());
         let Some((first, _)) = seen().next() else { return };
         if seen().any(|(r, _)| self.block[r] != self.block[first]) {
@@ -431,7 +443,13 @@ impl<'a> FeatureTile<'a> {
             // A row that sees nothing shares the panel's arithmetic but owns none of it.
             let sees = !ranges[lane].is_empty();
             let trusted = TRUSTED.contains(&denominator[lane].abs());
-            self.denominator[r] = if !sees { 0.0 } else if trusted { denominator[lane] } else { f32::NAN };
+            self.denominator[r] = if !sees {
+                0.0
+            } else if trusted {
+                denominator[lane]
+            } else {
+                f32::NAN
+            };
             let out = &mut self.numerator[r * (width - 1)..(r + 1) * (width - 1)];
             if sees {
                 kernel::unpack(&numerator, lane, 1.0, out);
@@ -638,7 +656,11 @@ impl<'a> FeatureTile<'a> {
                     let negative = query_sign.is_some_and(|s| s[l]) != logs.negative_row(j).is_some_and(|s| s[l]);
                     if negative { -1.0 } else { 1.0 }
                 };
-                let weight = if top == f64::NEG_INFINITY { 0.0 } else { pairs().enumerate().map(|(l, t)| sign(l) * (t - top).exp()).sum() };
+                let weight = if top == f64::NEG_INFINITY {
+                    0.0
+                } else {
+                    pairs().enumerate().map(|(l, t)| sign(l) * (t - top).exp()).sum()
+                };
                 terms.push((top, weight));
             }
         }

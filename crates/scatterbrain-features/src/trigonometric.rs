@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Var = e^{|q|²+|k|²} ½(1 − e^{−|q−k|²})²/r for independent ω: it vanishes at q = k, where positive
 /// features are worst. O(m·d/2) and m sines a row.
-/// Rahimi and Recht 2007; Choromanski et al. 2021, "Rethinking attention with Performers", §2.3 (SM^{trig}).
+/// Rahimi and Recht 2007; Choromanski et al. 2021, "Rethinking attention with Performers" (SM^{trig}).
 ///
 /// ```
 /// use scatterbrain_core::{Level, Matrix, Seed};

@@ -11,7 +11,7 @@ pub fn row_error(exact: &[f64], estimate: &[f64]) -> f64 {
     }
 }
 
-/// [`row_error`] of every row of two [rows, d_v] outputs.
+/// [`row_error`] of every row of two `[rows, d_v]` outputs.
 pub fn row_errors(exact: &[f64], estimate: &[f64], d_v: usize) -> Vec<f64> {
     assert_eq!(exact.len(), estimate.len(), "outputs of one shape");
     exact.chunks(d_v).zip(estimate.chunks(d_v)).map(|(a, b)| row_error(a, b)).collect()

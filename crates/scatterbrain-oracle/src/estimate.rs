@@ -5,13 +5,13 @@ use crate::{Problem, Weights};
 /// What a method answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// [n, d_v]; zeros where a row sees nothing.
+    /// `[n, d_v]`; zeros where a row sees nothing.
     pub output: Vec<f64>,
-    /// [n]: logarithm of the row's denominator; −∞ where a row sees nothing, NaN where the sum is negative.
+    /// `[n]`: logarithm of the row's denominator; −∞ where a row sees nothing, NaN where the sum is negative.
     pub log_sum_exp: Vec<f64>,
-    /// [n, m]: entries before normalisation, with a log-scale for each row; hidden pairs are 0.
+    /// `[n, m]`: entries before normalisation, with a log-scale for each row; hidden pairs are 0.
     pub unnormalised: Weights,
-    /// [n, m]: entries divided by their row's sum; zeros where a row sees nothing.
+    /// `[n, m]`: entries divided by their row's sum; zeros where a row sees nothing.
     pub normalised: Vec<f64>,
 }
 

@@ -16,13 +16,13 @@ pub struct Problem {
     pub d_v: usize,
     /// The softmax scale: a logit is `scale * q·k`.
     pub scale: f64,
-    /// [n, d].
+    /// `[n, d]`.
     pub query: Vec<f64>,
-    /// [m, d].
+    /// `[m, d]`.
     pub key: Vec<f64>,
-    /// [m, d_v].
+    /// `[m, d_v]`.
     pub value: Vec<f64>,
-    /// [n, m]: whether the pair takes part.
+    /// `[n, m]`: whether the pair takes part.
     pub visible: Vec<bool>,
 }
 
@@ -62,7 +62,7 @@ impl Problem {
         }
     }
 
-    /// The same head with another visibility, [n, m].
+    /// The same head with another visibility, `[n, m]`.
     pub fn seeing(self, visible: Vec<bool>) -> Self {
         assert_eq!(visible.len(), self.n * self.m, "one entry a pair");
         Problem { visible, ..self }
@@ -83,7 +83,7 @@ impl Problem {
         &self.value[j * self.d_v..(j + 1) * self.d_v]
     }
 
-    /// `scale * q_i·k_j` of every pair, visible or not, [n, m].
+    /// `scale * q_i·k_j` of every pair, visible or not, `[n, m]`.
     pub fn logits(&self) -> Vec<f64> {
         (0..self.n * self.m)
             .map(|pair| self.scale * dot(self.query_row(pair / self.m), self.key_row(pair % self.m)))

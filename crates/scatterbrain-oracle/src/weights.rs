@@ -1,15 +1,15 @@
 //! A weight for every pair, from the direct formula of each feature map.
 //!
-//! In the formulas the softmax scale s is absorbed: q ← √s·q, k ← √s·k. A projection ω is [rows, d], row-major.
+//! In the formulas the softmax scale s is absorbed: q ← ±√|s|·q with the sign of s, k ← √|s|·k. A projection ω is `[rows, d]`, row-major.
 
 use crate::{Problem, dot};
 
-/// Weights `value[i][j] * exp(log_scale[i])` of the pairs, [n, m]; they may be negative.
+/// Weights `value[i][j] * exp(log_scale[i])` of the pairs, `[n, m]`; they may be negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// [n, m], in the units of the row.
+    /// `[n, m]`, in the units of the row.
     pub value: Vec<f64>,
-    /// [n]; −∞ is a row of zeros.
+    /// `[n]`; −∞ is a row of zeros.
     pub log_scale: Vec<f64>,
 }
 
@@ -19,7 +19,7 @@ impl Weights {
         Weights { value, log_scale: vec![0.0; n] }
     }
 
-    /// Non-negative weights from their logarithms, [n, m].
+    /// Non-negative weights from their logarithms, `[n, m]`.
     pub fn from_logs(logs: &[f64], n: usize) -> Self {
         assert!(n > 0 && logs.len().is_multiple_of(n), "{} entries in {n} rows", logs.len());
         let m = logs.len() / n;
@@ -106,12 +106,16 @@ impl Weights {
     }
 }
 
-/// A figure of every pair (√s·q, √s·k).
+/// A figure of every pair (√|s|·q, √|s|·k), the sign of s on the query.
 fn pairs(problem: &Problem, figure: impl Fn(&[f64], &[f64]) -> f64) -> Vec<f64> {
-    let root = problem.scale.sqrt();
-    let scaled = |x: &[f64]| x.iter().map(|v| root * v).collect::<Vec<_>>();
+    let root = problem.scale.abs().sqrt();
+    let scaled = |x: &[f64], factor: f64| x.iter().map(|v| factor * v).collect::<Vec<_>>();
+    let on_query = if problem.scale < 0.0 { -root } else { root };
     (0..problem.n * problem.m)
-        .map(|pair| figure(&scaled(problem.query_row(pair / problem.m)), &scaled(problem.key_row(pair % problem.m))))
+        .map(|pair| {
+            let (query, key) = (problem.query_row(pair / problem.m), problem.key_row(pair % problem.m));
+            figure(&scaled(query, on_query), &scaled(key, root))
+        })
         .collect()
 }
 

@@ -1,0 +1,169 @@
+//! The command line.
+
+use crate::library::{Preset, Window, WindowAlign};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Budget where none is given, or as many keys as there are.
+const DEFAULT_BUDGET: usize = 64;
+
+/// Approximate attention against exact attention, on real inputs.
+#[derive(Debug, Parser)]
+#[command(name = "scatterbrain", version, about, after_help = "Try it: scatterbrain compare")]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run methods against exact attention and print error, time and memory
+    Compare(CompareOptions),
+    /// Run one method and write its output to a file
+    Attend(AttendOptions),
+}
+
+/// `scatterbrain compare`.
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// Tensors `query`, `key`, `value` [batch, heads, rows, columns] in f32, f16 or bf16, perhaps `key_lengths`
+    /// and `mask`, metadata `causal` and `scale`. Without a file: a capture from a real model, built in
+    #[arg(value_name = "FILE.safetensors")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Methods to run, repeatable [default: all]
+    #[arg(long = "method", value_name = "NAME", value_parser = preset(), value_delimiter = ',')]
+    pub(crate) methods: Vec<Preset>,
+
+    /// Timed calls of each method; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// `scatterbrain attend`.
+#[derive(Debug, Args)]
+pub(crate) struct AttendOptions {
+    /// As for `compare`
+    #[arg(value_name = "FILE.safetensors")]
+    pub(crate) file: PathBuf,
+
+    /// The method
+    #[arg(long, value_name = "NAME", value_parser = preset())]
+    pub(crate) method: Preset,
+
+    /// Where to write `output` and `log_sum_exp`; an old file is replaced only by a complete new one
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub(crate) output: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// What both commands take.
+#[derive(Debug, Args)]
+pub(crate) struct CommonOptions {
+    /// What a query may spend: a key on the support costs 1, a random feature 2 [default: 64, or the number of keys
+    /// where there are fewer]
+    #[arg(long, value_name = "UNITS")]
+    budget: Option<usize>,
+
+    /// Seed of hashes and random features
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Threads of every timed call
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: u16,
+
+    /// Hide keys after the query, whatever the file says
+    #[arg(long, overrides_with = "no_causal")]
+    causal: bool,
+
+    /// Hide no later keys, whatever the file says
+    #[arg(long, action = ArgAction::SetTrue, overrides_with = "causal")]
+    no_causal: bool,
+
+    /// Show only keys from L before the query's position to R after it
+    #[arg(long, value_name = "L,R", value_parser = window)]
+    pub(crate) window: Option<Window>,
+
+    /// The softmax scale, whatever the file says
+    #[arg(long, value_name = "S", value_parser = scale, allow_negative_numbers = true)]
+    pub(crate) scale: Option<f64>,
+}
+
+impl CommonOptions {
+    /// The budget for `m` keys.
+    ///
+    /// # Errors
+    /// A budget outside 1 to `m`.
+    pub(crate) fn budget(&self, m: usize) -> anyhow::Result<usize> {
+        match self.budget {
+            None => Ok(DEFAULT_BUDGET.min(m)),
+            Some(budget) if (1..=m).contains(&budget) => Ok(budget),
+            Some(budget) => anyhow::bail!("budget: expected 1 to {m}, got {budget}"),
+        }
+    }
+
+    /// Causality as the command line wants it.
+    pub(crate) fn causal(&self) -> Option<bool> {
+        match (self.causal, self.no_causal) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// Method names; clap lists them and suggests the nearest.
+fn preset() -> impl TypedValueParser<Value = Preset> {
+    PossibleValuesParser::new(Preset::ALL.map(Preset::name))
+        .map(|name| Preset::from_name(&name).expect("one of the names listed"))
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    let parsed: Option<(usize, usize)> =
+        text.split_once(',').and_then(|(l, r)| Some((l.trim().parse().ok()?, r.trim().parse().ok()?)));
+    let (left, right) = parsed.ok_or("expected two whole numbers L,R, for example 128,0")?;
+    // Beyond every length, and far from where positions overflow.
+    const WIDEST: usize = u32::MAX as usize;
+    Ok(Window { left: left.min(WIDEST), right: right.min(WIDEST), align: WindowAlign::End })
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    parse_scale(text).ok_or_else(|| "expected a finite decimal number".into())
+}
+
+/// A softmax scale that f32 can hold.
+pub(crate) fn parse_scale(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|s: &f64| (*s as f32).is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn windows_and_scales() {
+        assert_eq!(window("3, 4"), Ok(Window { left: 3, right: 4, align: WindowAlign::End }));
+        assert!(window("3").is_err() && window("3,-1").is_err() && window("a,b").is_err());
+        assert_eq!(parse_scale("0.125"), Some(0.125));
+        assert!(["NaN", "inf", "1e99", "", "x"].into_iter().all(|s| parse_scale(s).is_none()));
+    }
+}

@@ -1,0 +1,77 @@
+//! `scatterbrain attend`.
+
+use crate::arguments::AttendOptions;
+use crate::input::{Input, Sizes};
+use crate::library::{self, Seed};
+use crate::measure::{Call, pool};
+use anyhow::{Context, Result};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Runs one method and writes what it answers.
+///
+/// # Errors
+/// An input or an option that cannot be used, or an output that cannot be written; an old file is then as it was.
+pub(crate) fn run(options: &AttendOptions) -> Result<()> {
+    let input = Input::read(Some(&options.file), &options.common)?;
+    let budget = options.common.budget(input.sizes.m)?;
+    input.output_len()?;
+    let method = options.method.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?;
+    let call = Call::new(&input, true)?;
+    let attention = pool(options.common.threads.into())?
+        .install(|| library::attend(&call.query, &call.key, &call.value, &call.mask, &method, &call.options))
+        .with_context(|| options.method.name())?;
+    let log_sum_exp = attention.log_sum_exp.context("the library gave no log_sum_exp")?;
+    let bytes = serialize(&attention.output, &log_sum_exp, &input.sizes, metadata(options, &input, budget))?;
+    write_whole(&options.output, &bytes).with_context(|| options.output.display().to_string())
+}
+
+fn metadata(options: &AttendOptions, input: &Input, budget: usize) -> HashMap<String, String> {
+    let entries = [
+        ("method", options.method.name().to_string()),
+        ("budget", budget.to_string()),
+        ("seed", options.common.seed.to_string()),
+        ("causal", input.causal.to_string()),
+        ("scale", input.scale.to_string()),
+    ];
+    entries.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+fn serialize(output: &[f32], log_sum_exp: &[f32], sizes: &Sizes, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    let Sizes { batch, heads, n, d_v, .. } = *sizes;
+    let (output, log_sum_exp) = (little_endian(output), little_endian(log_sum_exp));
+    let tensors = [
+        ("output", TensorView::new(Dtype::F32, vec![batch, heads, n, d_v], &output)?),
+        ("log_sum_exp", TensorView::new(Dtype::F32, vec![batch, heads, n], &log_sum_exp)?),
+    ];
+    Ok(safetensors::serialize(tensors, Some(metadata))?)
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Writes beside the target and renames, so that the target is old or new but never half.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file: the umask takes its share.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.prefix(".scatterbrain-").tempfile_in(folder).map_err(without_path)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// The temporary name means nothing to the user.
+fn without_path(error: std::io::Error) -> std::io::Error {
+    std::io::Error::from(error.kind())
+}

@@ -1,0 +1,171 @@
+//! The comparison as a person reads it.
+
+use crate::arguments::CompareOptions;
+use crate::input::Input;
+use crate::library::Level;
+use crate::report::{Comparison, MethodResult};
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
+use std::fmt::Write;
+
+/// The table with a line above it that says what was run, and notes below it.
+pub(crate) fn render(comparison: &Comparison, input: &Input, options: &CompareOptions) -> String {
+    format!("{}\n\n{}\n\n{}", heading(comparison, input, options), table(comparison).trim_fmt(), notes(comparison))
+}
+
+fn heading(comparison: &Comparison, input: &Input, options: &CompareOptions) -> String {
+    let i = &comparison.input;
+    let mut text = i.file.clone();
+    if let Some(model) = &input.model {
+        let _ = write!(text, ": {model}");
+    }
+    let _ = write!(text, "\n{} × {} heads", i.batch, i.heads);
+    if i.kv_heads != i.heads {
+        let _ = write!(text, " ({} of keys)", i.kv_heads);
+    }
+    let _ = write!(text, ", {} queries × {} keys, d = {}", i.n, i.m, i.d);
+    if i.d_v != i.d {
+        let _ = write!(text, ", d_v = {}", i.d_v);
+    }
+    let _ = write!(text, ", {}, scale {:.4}", if i.causal { "causal" } else { "not causal" }, i.scale);
+    if let Some(window) = input.window {
+        let _ = write!(text, ", window {},{}", window.left, window.right);
+    }
+    let threads = if comparison.threads == 1 { "1 thread".into() } else { format!("{} threads", comparison.threads) };
+    let budget = comparison.results.iter().find_map(|r| r.budget).map(|b| format!("budget {b}, ")).unwrap_or_default();
+    let _ = write!(
+        text,
+        "\n{budget}seed {}, {threads} ({}), median time of {}",
+        comparison.seed,
+        Level::detect().name(),
+        options.repeat
+    );
+    printable(&text)
+}
+
+fn table(comparison: &Comparison) -> Table {
+    let header = [
+        "method",
+        "units",
+        "error\nmean",
+        "\nmedian",
+        "\np90",
+        "\nmax",
+        "\nmatrix",
+        "time",
+        "speed-up",
+        "memory",
+        "share",
+    ];
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
+    table.column_iter_mut().for_each(|c| _ = c.set_padding((0, 1)));
+    table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
+    let best = best(&comparison.results);
+    for (index, result) in comparison.results.iter().enumerate() {
+        let cells = cells(result, comparison.input.causal).map(Cell::new);
+        let bold = |c: Cell| if Some(index) == best { c.add_attribute(Attribute::Bold) } else { c };
+        table.add_row(cells.map(bold));
+    }
+    table
+}
+
+/// The smallest mean error among methods that do not look at every logit.
+fn best(results: &[MethodResult]) -> Option<usize> {
+    let contends = |r: &MethodResult| !matches!(r.method, "exact" | "topk");
+    let error = |i: &usize| results[*i].error.mean.filter(|e| !e.is_nan()).unwrap_or(f64::INFINITY);
+    (0..results.len()).filter(|&i| contends(&results[i])).min_by(|a, b| error(a).total_cmp(&error(b)))
+}
+
+fn cells(result: &MethodResult, causal: bool) -> [String; 11] {
+    let sees_future = causal && result.causality != "Strict";
+    let mark = match result.method {
+        "topk" => " (oracle)",
+        _ if sees_future => " †",
+        _ => "",
+    };
+    [
+        format!("{}{mark}", result.method),
+        result.units.map_or("–".into(), |u| u.to_string()),
+        error(result.error.mean),
+        error(result.error.median),
+        error(result.error.p90),
+        error(result.error.max),
+        error(result.matrix_error),
+        seconds(result.seconds),
+        format!("{:.2}×", result.speedup),
+        bytes(result.extra_bytes),
+        format!("{:.1} %", 100.0 * result.share),
+    ]
+}
+
+fn notes(comparison: &Comparison) -> String {
+    let mut text = String::from(
+        "error    |o − ô|/|o| of a row against exact attention in float64; matrix: relative Frobenius error\n\
+         units    what a query spends: 1 a key computed exactly, 2 a feature of the background\n\
+         speed-up against this program's exact attention, timed in turn with the method; set-up included\n\
+         memory   heap of one call on one thread, output left out",
+    );
+    let dense = comparison.results.first().map_or(0, |r| r.dense_bytes);
+    let _ = writeln!(text, "; a stored n × m matrix would take {} a head", bytes(dense));
+    text.push_str(
+        "share    of the visible pairs: pairs computed exactly + units of the background\n         \
+         (exact attention in tiles stores no matrix either)\n",
+    );
+    if comparison.input.causal && comparison.results.iter().any(|r| r.causality != "Strict") {
+        text.push_str("†        values are causal, but the choice of pairs has seen later tokens\n");
+    }
+    let zero_rows = comparison.results.iter().map(|r| r.zero_rows).max().unwrap_or(0);
+    if zero_rows > 0 {
+        let _ = writeln!(text, "up to {zero_rows} rows whose exact output is zero are left out of the errors");
+    }
+    text
+}
+
+fn error(value: Option<f64>) -> String {
+    match value {
+        None => "–".into(),
+        Some(e) if e.is_nan() => "NaN".into(),
+        Some(0.0) => "0".into(),
+        Some(e) if e < 1e-3 => format!("{e:.1e}"),
+        Some(e) if e < 100.0 => format!("{e:.3}"),
+        Some(e) => format!("{e:.2e}"),
+    }
+}
+
+fn seconds(value: f64) -> String {
+    match value {
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+fn bytes(value: usize) -> String {
+    match value as f64 {
+        b if b < 1e3 => format!("{b} B"),
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
+
+/// Metadata of a file may hold escape sequences.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures() {
+        assert_eq!(error(Some(0.12345)), "0.123");
+        assert_eq!(error(Some(3.2e-7)), "3.2e-7");
+        assert_eq!(error(Some(1234.5)), "1.23e3");
+        assert_eq!([seconds(2.5e-5), seconds(0.0123), seconds(61.0)], ["25.0 µs", "12.30 ms", "61.00 s"]);
+        assert_eq!([bytes(999), bytes(1_048_576)], ["999 B", "1.0 MB"]);
+    }
+}

@@ -1,0 +1,378 @@
+//! The program as its users meet it: answers, exit codes, and one clear line where an input cannot be used.
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/fixture.safetensors");
+
+fn program(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scatterbrain")).args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Fails with exit code 1, nothing on stdout, and one line that says `needle`.
+fn refuses(arguments: &[&str], needle: &str) {
+    let out = program(arguments);
+    let line = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{arguments:?}: {line}");
+    assert!(out.stdout.is_empty(), "{arguments:?}");
+    assert!(line.starts_with("scatterbrain: ") && line.lines().count() == 1, "{arguments:?}: {line}");
+    assert!(line.contains(needle), "{arguments:?}: {line:?} does not say {needle:?}");
+    assert!(line.len() < 1500, "{arguments:?}: {line}");
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let out = program(&[&["compare", "--json", "--repeat", "1"], arguments].concat());
+    assert_eq!(out.status.code(), Some(0), "{arguments:?}: {}", text(&out.stderr));
+    assert!(out.stderr.is_empty());
+    serde_json::from_slice(&out.stdout).expect("one JSON value")
+}
+
+/// A file under construction.
+#[derive(Clone)]
+struct File {
+    tensors: Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>,
+    metadata: HashMap<String, String>,
+}
+
+impl File {
+    /// query [2, 4, 6, 3], key [2, 2, 5, 3], value [2, 2, 5, 2], all f32.
+    fn new() -> Self {
+        let file = File { tensors: Vec::new(), metadata: HashMap::new() };
+        let wave = |len: usize, step: f32| (0..len).flat_map(|i| (i as f32 * step).sin().to_le_bytes()).collect();
+        file.with("query", Dtype::F32, &[2, 4, 6, 3], wave(144, 0.7))
+            .with("key", Dtype::F32, &[2, 2, 5, 3], wave(60, 1.3))
+            .with("value", Dtype::F32, &[2, 2, 5, 2], wave(40, 2.1))
+    }
+
+    fn with(mut self, name: &'static str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Self {
+        self.tensors.retain(|t| t.0 != name);
+        self.tensors.push((name, dtype, shape.to_vec(), data));
+        self
+    }
+
+    fn zeros(self, name: &'static str, dtype: Dtype, shape: &[usize]) -> Self {
+        let bits = shape.iter().product::<usize>() * dtype.bitsize();
+        self.with(name, dtype, shape, vec![0; bits / 8])
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.tensors.retain(|t| t.0 != name);
+        self
+    }
+
+    fn says(mut self, name: &str, value: &str) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let views = self.tensors.iter().map(|(name, dtype, shape, data)| {
+            (*name, TensorView::new(*dtype, shape.clone(), data).expect("a tensor of the stated size"))
+        });
+        safetensors::serialize(views, Some(self.metadata.clone())).expect("a file")
+    }
+
+    fn write(&self, folder: &TempDir) -> String {
+        write(folder, &self.bytes())
+    }
+}
+
+fn write(folder: &TempDir, bytes: &[u8]) -> String {
+    let path: PathBuf = folder.path().join("input.safetensors");
+    std::fs::write(&path, bytes).expect("a writable folder");
+    path.to_str().expect("a UTF-8 path").into()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+fn entries(folder: &TempDir) -> usize {
+    std::fs::read_dir(folder.path()).expect("the folder").count()
+}
+
+#[test]
+fn json_has_the_shape_of_the_contract() {
+    let value = json(&["--method", "exact", "--method", "uniform", "--threads", "2"]);
+    let keys = |v: &Value| v.as_object().expect("an object").keys().cloned().collect::<Vec<_>>().join(" ");
+    let sorted = |s: &str| {
+        let mut words: Vec<_> = s.split(' ').collect();
+        words.sort_unstable();
+        words.join(" ")
+    };
+    let same = |v: &Value, expected: &str| assert_eq!(sorted(&keys(v)), sorted(expected));
+    same(&value, "input threads seed results");
+    same(&value["input"], "file batch heads kv_heads n m d d_v causal scale");
+    assert_eq!((&value["input"]["n"], &value["input"]["causal"]), (&512.into(), &false.into()));
+    assert_eq!((&value["threads"], &value["seed"]), (&2.into(), &0.into()));
+    let results = value["results"].as_array().expect("a list");
+    assert_eq!(results.len(), 2);
+    for result in results {
+        same(
+            result,
+            "method budget units causality share scan_share error zero_rows matrix_error seconds setup_seconds \
+             planning_seconds exact_seconds speedup extra_bytes dense_bytes heads",
+        );
+        same(&result["error"], "mean median p90 max");
+        assert_eq!(result["heads"].as_array().expect("a list").len(), 4);
+        result["heads"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .for_each(|h| same(h, "batch head error planned_error fallback"));
+        assert_eq!((&result["dense_bytes"], &result["scan_share"]), (&(4 * 512 * 512).into(), &Value::Null));
+        assert_eq!(result["zero_rows"], 0);
+    }
+    let exact = &results[0];
+    assert_eq!((&exact["units"], &exact["budget"], &exact["speedup"]), (&Value::Null, &Value::Null, &1.0.into()));
+    assert_eq!((&exact["causality"], &exact["share"]), (&"Strict".into(), &1.0.into()));
+    assert!(exact["error"]["max"].as_f64().is_some_and(|e| e < 1e-4));
+    assert!(exact["matrix_error"].as_f64().is_some_and(|e| e < 1e-5));
+    assert!(results[1]["error"]["mean"].as_f64().is_some_and(|e| (0.3..2.0).contains(&e)));
+}
+
+#[test]
+fn all_methods_by_default_as_a_table() {
+    let out = program(&["compare", "--repeat", "1"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let table = text(&out.stdout);
+    for name in "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf"
+        .split(' ')
+    {
+        assert!(table.contains(name), "{name} is missing in\n{table}");
+    }
+    assert!(table.contains("budget 64") && table.contains("1 thread") && !table.contains('\u{1b}'), "{table}");
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let out = program(&["compare", "--method", "scaterbrain-local"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("'scatterbrain-local'"), "{}", text(&out.stderr));
+    let nonsense = program(&["compare", "--method", "nonsense"]);
+    assert!(nonsense.status.code() == Some(2) && text(&nonsense.stderr).contains("possible values"));
+    for arguments in [
+        &["nonsense"][..],
+        &["compare", "--window", "3"],
+        &["compare", "--threads", "0"],
+        &["compare", "--repeat", "0"],
+        &["compare", "--scale", "NaN"],
+        &["compare", "--budget", "-1"],
+        &["attend", FIXTURE, "--method", "exact"],
+        &["attend", FIXTURE, "-o", "x"],
+    ] {
+        let out = program(arguments);
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{arguments:?}");
+    }
+    assert_eq!(program(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn budgets_beyond_the_keys() {
+    refuses(&["compare", "--budget", "513"], "budget: expected 1 to 512, got 513");
+    refuses(&["compare", "--budget", "0"], "budget: expected 1 to 512, got 0");
+    let folder = folder();
+    let value = json(&[&File::new().write(&folder), "--method", "local"]);
+    assert_eq!(value["results"][0]["budget"], 5);
+}
+
+#[test]
+fn files_that_are_no_input() {
+    let folder = folder();
+    refuses(&["compare", "no/such/file.safetensors"], "no/such/file.safetensors");
+    refuses(&["compare", folder.path().to_str().expect("UTF-8")], "irectory");
+    let whole = std::fs::read(FIXTURE).expect("the fixture");
+    let mut huge_header = whole.clone();
+    huge_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut long_header = whole.clone();
+    long_header[..8].copy_from_slice(&90_000_000u64.to_le_bytes());
+    let mut escape = br#"{"query":{"dtype":"\u001b[31m\nF99","shape":[1],"data_offsets":[0,4]}}"#.to_vec();
+    escape.splice(0..0, (escape.len() as u64).to_le_bytes());
+    let overflow = br#"{"query":{"dtype":"F32","shape":[4294967296,4294967296,4294967296,4],"data_offsets":[0,4]}}"#;
+    let mut overflow = overflow.to_vec();
+    overflow.splice(0..0, (overflow.len() as u64).to_le_bytes());
+    let half = whole[..whole.len() / 2].to_vec();
+    for bytes in [Vec::new(), vec![1, 2, 3], half, huge_header, long_header, escape, overflow, vec![0xff; 4096]] {
+        refuses(&["compare", &write(&folder, &bytes)], "not a complete safetensors file");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit() {
+    use Dtype::*;
+    let f = File::new;
+    let cases = [
+        (f().without("query"), "query: no such tensor"),
+        (f().without("value"), "value: no such tensor"),
+        (f().zeros("key", F64, &[2, 2, 5, 3]), "key: expected f32, f16 or bf16, got F64"),
+        (f().zeros("query", I32, &[2, 4, 6, 3]), "query: expected f32, f16 or bf16"),
+        (f().zeros("query", F32, &[4, 6, 3]), "query: expected 4 axes"),
+        (f().zeros("query", F32, &[2, 4, 0, 3]), "query: expected sizes of at least 1"),
+        (f().zeros("query", F32, &[2, 3, 6, 3]), "query: expected a multiple of the 2 key heads, got 3"),
+        (f().zeros("key", F32, &[2, 2, 5, 4]), "key: expected [2, kv_heads, m, 3]"),
+        (f().zeros("key", F32, &[1, 2, 5, 3]), "key: expected [2, kv_heads, m, 3]"),
+        (f().zeros("value", F32, &[2, 2, 4, 2]), "value: expected [2, 2, 5, d_v]"),
+        (f().zeros("key_lengths", F32, &[2]), "key_lengths: expected an integer type"),
+        (f().zeros("key_lengths", I64, &[3]), "key_lengths: expected shape [2]"),
+        (f().with("key_lengths", I8, &[2], vec![5, 0xff]), "key_lengths: expected lengths of 0 to 5, got -1"),
+        (f().with("key_lengths", U8, &[2], vec![6, 1]), "key_lengths: expected lengths of 0 to 5, got 6"),
+        (f().with("key_lengths", U64, &[2], vec![0xff; 16]), "key_lengths: expected lengths of 0 to 5"),
+        (f().zeros("mask", F32, &[1, 1, 6, 5]), "mask: expected u8 or bool"),
+        (f().zeros("mask", U8, &[6, 5]), "mask: expected 4 axes"),
+        (f().zeros("mask", U8, &[1, 2, 6, 5]), "mask: expected [2 or 1, 4 or 1, 6, 5]"),
+        (f().says("scale", "loud"), "metadata scale: expected a finite decimal number"),
+        (f().says("scale", "1e300"), "metadata scale"),
+        (f().says("causal", "yes"), "metadata causal"),
+    ];
+    let folder = folder();
+    for (file, message) in cases {
+        refuses(&["compare", &file.write(&folder)], message);
+    }
+}
+
+#[test]
+fn options_overrule_metadata() {
+    let folder = folder();
+    let file = File::new().says("scale", "loud").says("causal", "true");
+    let path = file.write(&folder);
+    let value = json(&[&path, "--scale", "0.5", "--no-causal", "--method", "exact"]);
+    assert_eq!((&value["input"]["scale"], &value["input"]["causal"]), (&0.5.into(), &false.into()));
+    let value = json(&[&File::new().write(&folder), "--causal", "--method", "exact"]);
+    assert_eq!(value["input"]["causal"], true);
+    assert!((value["input"]["scale"].as_f64().expect("a number") - 3f64.powf(-0.5)).abs() < 1e-15);
+}
+
+/// The reference and the library agree on every kind of mask and element type.
+#[test]
+fn exact_is_exact_under_every_mask() {
+    use Dtype::*;
+    let folder = folder();
+    let mask: Vec<u8> = (0..2 * 4 * 6 * 5).map(|i| u8::from(i % 3 != 0)).collect();
+    let base = File::new().says("scale", "2.0");
+    let half = |len: usize| vec![0x3c; 2 * len];
+    let lengths = [3i32, 0].iter().flat_map(|l| l.to_le_bytes()).collect();
+    for file in [
+        base.clone(),
+        base.clone().says("causal", "true"),
+        base.clone().with("key_lengths", I32, &[2], lengths).says("causal", "true"),
+        base.clone().with("mask", U8, &[2, 4, 6, 5], mask.clone()),
+        base.clone().with("mask", BOOL, &[1, 1, 6, 5], mask[..30].to_vec()).with("key_lengths", U8, &[2], vec![2, 5]),
+        base.clone().with("value", F16, &[2, 2, 5, 2], half(40)).with("key", BF16, &[2, 2, 5, 3], half(60)),
+    ] {
+        let path = file.write(&folder);
+        for window in [&[][..], &["--window", "1,2"], &["--window", "0,0"]] {
+            let value = json(&[&[&path, "--method", "exact"], window].concat());
+            let result = &value["results"][0];
+            assert!(result["error"]["max"].as_f64().is_some_and(|e| e < 1e-5), "{result}");
+            assert!(result["matrix_error"].as_f64().is_some_and(|e| e < 1e-5), "{result}");
+            assert_eq!(result["zero_rows"], 0, "{result}");
+        }
+    }
+}
+
+#[test]
+fn a_nan_spoils_its_own_row_and_the_mean() {
+    let mut query: Vec<u8> = (0..144).flat_map(|i| (i as f32).sin().to_le_bytes()).collect();
+    query[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let folder = folder();
+    let path = File::new().with("query", Dtype::F32, &[2, 4, 6, 3], query).write(&folder);
+    let error = &json(&[&path, "--method", "exact"])["results"][0]["error"];
+    assert!(error["mean"].is_null() && error["max"].is_null(), "{error}");
+    assert!(error["p90"].as_f64().is_some_and(|e| e < 1e-5), "{error}");
+}
+
+#[test]
+fn attend_writes_output_and_log_sum_exp() {
+    let folder = folder();
+    let input = File::new().write(&folder);
+    let out = folder.path().join("out.safetensors");
+    std::fs::write(&out, "old").expect("a file");
+    let status = program(&["attend", &input, "--method", "exact", "--causal", "-o", out.to_str().expect("UTF-8")]);
+    assert_eq!(status.status.code(), Some(0), "{}", text(&status.stderr));
+    assert!(status.stdout.is_empty() && status.stderr.is_empty());
+    let bytes = std::fs::read(&out).expect("the output");
+    let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let output = tensors.tensor("output").expect("output");
+    assert_eq!((output.dtype(), output.shape()), (Dtype::F32, &[2, 4, 6, 2][..]));
+    let log_sum_exp = tensors.tensor("log_sum_exp").expect("log_sum_exp");
+    assert_eq!((log_sum_exp.dtype(), log_sum_exp.shape()), (Dtype::F32, &[2, 4, 6][..]));
+    // Six queries, five keys: the first query sees nothing.
+    assert_eq!((&output.data()[..8], &log_sum_exp.data()[..4]), (&[0; 8][..], &f32::NEG_INFINITY.to_le_bytes()[..]));
+    assert_eq!(entries(&folder), 2);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode(&out), mode(Path::new(&input)));
+    }
+}
+
+/// The file's conventions, against the oracle: grouped heads, lengths, causality and window at once.
+#[test]
+fn attend_agrees_with_the_oracle() {
+    let folder = folder();
+    let lengths = [5usize, 3];
+    let file = File::new().with("key_lengths", Dtype::U16, &[2], vec![5, 0, 3, 0]).says("causal", "true");
+    let (input, out) = (file.write(&folder), folder.path().join("out.safetensors"));
+    let arguments = ["attend", &input, "--method", "exact", "--window", "1,0", "-o", out.to_str().expect("UTF-8")];
+    assert_eq!(program(&arguments).status.code(), Some(0));
+    let bytes = std::fs::read(&out).expect("the output");
+    let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let read = |name: &str| floats(tensors.tensor(name).expect("a tensor").data());
+    let (output, log_sum_exp) = (read("output"), read("log_sum_exp"));
+    let [query, key, value] = [0, 1, 2].map(|t| floats(&file.tensors[t].3));
+    for head in 0..8 {
+        let kv = head / 4 * 2 + head % 4 / 2;
+        let (q, k, v) = (&query[head * 18..][..18], &key[kv * 15..][..15], &value[kv * 10..][..10]);
+        let visible = scatterbrain_oracle::visibility(6, 5, lengths[head / 4], true, Some((1, 0, false)));
+        let problem = scatterbrain_oracle::Problem::from_f32([6, 5, 3, 2], 3f64.powf(-0.5), q, k, v).seeing(visible);
+        let exact = problem.exact();
+        let close = |a: f32, b: f64| f64::from(a) == b || (f64::from(a) - b).abs() < 1e-5;
+        assert!(output[head * 12..][..12].iter().zip(&exact.output).all(|(a, b)| close(*a, *b)), "head {head}");
+        assert!(log_sum_exp[head * 6..][..6].iter().zip(&exact.log_sum_exp).all(|(a, b)| close(*a, *b)), "head {head}");
+    }
+}
+
+#[test]
+fn attend_leaves_the_old_file_when_it_fails() {
+    let folder = folder();
+    let input = File::new().says("scale", "loud").write(&folder);
+    let out = folder.path().join("out.safetensors");
+    let out_text = out.to_str().expect("UTF-8");
+    std::fs::write(&out, "old").expect("a file");
+    refuses(&["attend", &input, "--method", "exact", "-o", out_text], "metadata scale");
+    let input = File::new().write(&folder);
+    refuses(&["attend", &input, "--method", "local", "--budget", "6", "-o", out_text], "budget: expected 1 to 5");
+    assert_eq!((std::fs::read(&out).expect("the file"), entries(&folder)), (b"old".to_vec(), 2));
+    let into_folder = folder.path().to_str().expect("UTF-8");
+    refuses(&["attend", &input, "--method", "exact", "-o", into_folder], into_folder);
+    let nowhere = folder.path().join("no/such/folder.safetensors");
+    refuses(&["attend", &input, "--method", "exact", "-o", nowhere.to_str().expect("UTF-8")], "no/such");
+    assert_eq!(entries(&folder), 2);
+}
+
+#[test]
+fn a_closed_stdout_is_quiet() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_scatterbrain"))
+        .args(["compare", "--method", "uniform", "--repeat", "1", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("the program ends");
+    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(0), ""));
+}

@@ -1,0 +1,411 @@
+//! Random cases, and the oracle's answer to each.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use proptest::prelude::*;
+use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
+use scatterbrain_combine::{HashSupport, Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_core::tile::{Background, Head, Support};
+use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
+use scatterbrain_features::{
+    Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures, OptimalPositiveFeatures,
+    PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, TrigonometricFeatures,
+};
+use scatterbrain_hash::{ReformerRotation, SignRandomProjection, Smyrf, Transform};
+use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, sparse, visibility};
+use std::sync::Arc;
+
+/// Supports 0..SUPPORTS; the first is none.
+pub const SUPPORTS: usize = 10;
+/// The support of all keys.
+pub const FULL: usize = 9;
+/// Backgrounds 0..BACKGROUNDS; the first is none.
+pub const BACKGROUNDS: usize = 8;
+/// The background whose weights change sign.
+pub const SIGNED: usize = 6;
+
+const FEATURES: usize = 12;
+const ROUNDING: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub batch: usize,
+    pub kv_heads: usize,
+    pub group: usize,
+    pub n: usize,
+    pub m: usize,
+    pub d: usize,
+    pub d_v: usize,
+    pub scale: f32,
+    pub spread: f32,
+    pub causal: bool,
+    pub lengths: bool,
+    pub window: Option<(usize, usize, bool)>,
+    pub boolean: bool,
+    pub seed: u64,
+}
+
+impl Case {
+    /// No mask, one batch entry, grouped heads.
+    pub fn plain() -> Self {
+        Case {
+            batch: 1,
+            kv_heads: 2,
+            group: 2,
+            n: 64,
+            m: 64,
+            d: 7,
+            d_v: 5,
+            scale: 0.4,
+            spread: 1.0,
+            causal: false,
+            lengths: false,
+            window: None,
+            boolean: false,
+            seed: 0,
+        }
+    }
+
+    pub fn heads(&self) -> usize {
+        self.kv_heads * self.group
+    }
+
+    fn data(&self, part: u64, len: usize, spread: f32) -> Vec<f32> {
+        Seed(self.seed).stream(part).normals(len).iter().map(|x| x * spread).collect()
+    }
+
+    fn query(&self) -> Vec<f32> {
+        self.data(0, self.batch * self.heads() * self.n * self.d, self.spread)
+    }
+
+    fn key(&self) -> Vec<f32> {
+        self.data(1, self.batch * self.kv_heads * self.m * self.d, self.spread)
+    }
+
+    fn value(&self) -> Vec<f32> {
+        self.data(2, self.batch * self.kv_heads * self.m * self.d_v, 1.0)
+    }
+
+    fn key_lengths(&self) -> Vec<usize> {
+        let mut rng = Seed(self.seed).stream(3);
+        (0..self.batch).map(|_| if self.lengths { rng.below(self.m as u64 + 1) as usize } else { self.m }).collect()
+    }
+
+    /// [batch, 1, n, m] or [1, heads, n, m], by seed.
+    fn boolean_mask(&self) -> (Vec<u8>, [usize; 4]) {
+        let mut rng = Seed(self.seed).stream(4);
+        let shape =
+            if self.seed % 2 == 0 { [self.batch, 1, self.n, self.m] } else { [1, self.heads(), self.n, self.m] };
+        ((0..shape.iter().product()).map(|_| u8::from(rng.below(3) > 0)).collect(), shape)
+    }
+
+    /// Calls `f` with query, key, value and mask.
+    pub fn with_inputs<T>(&self, f: impl FnOnce(&Tensor<'_>, &Tensor<'_>, &Tensor<'_>, &Mask<'_>) -> T) -> T {
+        let (query, key, value) = (self.query(), self.key(), self.value());
+        let lengths = self.key_lengths();
+        let (boolean, shape) = self.boolean_mask();
+        let align = |start| if start { WindowAlign::Start } else { WindowAlign::End };
+        let mask = Mask {
+            causal: self.causal,
+            key_lengths: self.lengths.then_some(&lengths[..]),
+            window: self.window.map(|(left, right, start)| Window { left, right, align: align(start) }),
+            allowed: self.boolean.then(|| MaskTensor::new(&boolean, shape).unwrap()),
+        };
+        let query = Tensor::f32("query", &query, [self.batch, self.heads(), self.n, self.d]).unwrap();
+        let key = Tensor::f32("key", &key, [self.batch, self.kv_heads, self.m, self.d]).unwrap();
+        let value = Tensor::f32("value", &value, [self.batch, self.kv_heads, self.m, self.d_v]).unwrap();
+        f(&query, &key, &value, &mask)
+    }
+
+    pub fn support(&self, which: usize) -> Option<Arc<dyn Support>> {
+        let seed = Seed(self.seed).derive(11);
+        let smyrf =
+            |size| SmyrfSupport::new(Smyrf::sample(self.d, 2, Transform::XboxPlus, seed).unwrap(), size).unwrap();
+        let shape = BlockShape { queries: 9, keys: 6 };
+        Some(match which {
+            0 => return None,
+            1 => Arc::new(WindowSupport::around(13).unwrap()),
+            2 => Arc::new(WindowSupport::last(70).unwrap()),
+            3 => Arc::new(TopK::new(6).unwrap()),
+            4 => Arc::new(smyrf(7)),
+            5 => Arc::new(ReformerSupport::new(ReformerRotation::sample(self.d, 2, 6, seed).unwrap(), 5).unwrap()),
+            6 => Arc::new(HashSupport::new(SignRandomProjection::sample(self.d, 2, 3, seed).unwrap())),
+            7 => Arc::new(Layout::BigBird { shape, window: 1, global: 1, random: 1, seed }),
+            8 => {
+                let parts: [Arc<dyn Support>; 3] =
+                    [Arc::new(smyrf(9)), Arc::new(WindowSupport::around(8).unwrap()), Arc::new(TopK::new(4).unwrap())];
+                Arc::new(Union::new(parts.to_vec()).unwrap())
+            }
+            _ => Arc::new(Full),
+        })
+    }
+
+    fn projection(&self, rows: usize) -> Projection {
+        Projection::sample(ProjectionKind::Orthogonal, rows, self.d, Seed(self.seed).derive(12)).unwrap()
+    }
+
+    fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
+        Some(match which {
+            0 => return None,
+            1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
+            2 => Arc::new(HyperbolicFeatures::from_projection(self.projection(FEATURES / 2))),
+            3 => Arc::new(OptimalPositiveFeatures::from_projection(self.projection(FEATURES), -0.1).unwrap()),
+            4 => Arc::new(EluFeatures::new(self.d).unwrap()),
+            5 => Arc::new(Constant::new(self.d).unwrap()),
+            6 => Arc::new(TrigonometricFeatures::from_projection(self.projection(FEATURES / 2))),
+            _ => Arc::new(ReluFeatures::from_projection(self.projection(FEATURES))),
+        })
+    }
+
+    pub fn method(&self, support: usize, background: usize) -> Method {
+        let background = self.map(background).map(FeatureBackground::shared);
+        match (self.support(support), background) {
+            (None, None) => Method::exact(),
+            (Some(s), None) => Method::sparse_shared(s),
+            (None, Some(b)) => Method::low_rank(b),
+            (Some(s), Some(b)) => Method::scatterbrain_shared(s, Arc::new(b) as Arc<dyn Background>),
+        }
+    }
+
+    /// The oracle's answer for one head, and how far f32 may be from it.
+    pub fn judge(&self, bh: usize, support: usize, background_idx: usize) -> Judge {
+        let (b, h) = (bh / self.heads(), bh % self.heads());
+        let kv = b * self.kv_heads + h / self.group;
+        let part = |data: Vec<f32>, index: usize, len: usize| data[index * len..(index + 1) * len].to_vec();
+        let query = part(self.query(), bh, self.n * self.d);
+        let key = part(self.key(), kv, self.m * self.d);
+        let value = part(self.value(), kv, self.m * self.d_v);
+        let length = self.key_lengths()[b];
+        let mut visible = visibility(self.n, self.m, length, self.causal, self.window);
+        if self.boolean {
+            let (mask, shape) = self.boolean_mask();
+            let start =
+                (if shape[0] == 1 { 0 } else { b } * shape[1] + if shape[1] == 1 { 0 } else { h }) * self.n * self.m;
+            visible.iter_mut().zip(&mask[start..]).for_each(|(v, &a)| *v &= a != 0);
+        }
+        let shape = [self.n, self.m, self.d, self.d_v];
+        let problem = Problem::from_f32(shape, f64::from(self.scale), &query, &key, &value).seeing(visible);
+        let weights = self.weights(&problem, background_idx);
+        let dense = self.support(support).map(|s| self.dense_support(&*s, bh));
+        let estimate = match (&dense, &weights) {
+            (None, None) => problem.exact(),
+            (Some(s), None) => sparse(&problem, s),
+            (None, Some(w)) => background(&problem, w),
+            (Some(s), Some(w)) => combine(&problem, s, w),
+        };
+        Judge::new(self, problem, estimate, dense, weights, background_idx)
+    }
+
+    fn dense_support(&self, support: &dyn Support, bh: usize) -> Vec<bool> {
+        let (b, h) = (bh / self.heads(), bh % self.heads());
+        self.with_inputs(|query, key, _, mask| {
+            let mask = mask.head(b, h, self.n, self.m);
+            let (query, key) = (query.head(b, h), key.head(b, h / self.group));
+            let (query, key) = (query.matrix(), key.matrix());
+            to_dense_mask(support, &Head { query, key, scale: self.scale, mask: &mask, level: Level::detect() })
+                .unwrap()
+        })
+    }
+
+    fn weights(&self, problem: &Problem, which: usize) -> Option<Weights> {
+        let rows = |count| self.projection(count).matrix().iter().flatten().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        Some(match which {
+            0 => return None,
+            1 => Weights::favor_positive(problem, &rows(FEATURES)),
+            2 => Weights::favor_hyperbolic(problem, &rows(FEATURES / 2)),
+            3 => Weights::oprf(problem, &rows(FEATURES), -0.1),
+            4 => Weights::elu(problem, 1.0),
+            5 => Weights::constant(problem),
+            6 => Weights::trigonometric(problem, &rows(FEATURES / 2)),
+            _ => self.relu_weights(problem, &rows(FEATURES)),
+        })
+    }
+
+    /// relu(ω·x)·relu(ω·y) with x, y scaled by √|s|, s's sign on the query.
+    fn relu_weights(&self, problem: &Problem, projection: &[f64]) -> Weights {
+        let root = problem.scale.abs().sqrt();
+        let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(a, b)| a * b * root).sum::<f64>();
+        let count = FEATURES as f64;
+        let pair = |q: &[f64], k: &[f64]| {
+            let each = projection.chunks_exact(self.d);
+            each.map(|w| (dot(w, q) * problem.scale.signum()).max(0.0) * dot(w, k).max(0.0) / count).sum::<f64>()
+        };
+        let value = (0..self.n).flat_map(|i| (0..self.m).map(move |j| (i, j)));
+        let value = value.map(|(i, j)| pair(problem.query_row(i), problem.key_row(j))).collect();
+        Weights::natural(value, self.n)
+    }
+}
+
+/// What the oracle says of one head.
+pub struct Judge {
+    pub estimate: Estimate,
+    pub tolerance: f64,
+    pub lse_tolerance: f64,
+    pub entry_tolerance: f64,
+    problem: Problem,
+    /// Σ of signed terms over Σ of their magnitudes, per row.
+    conditioned: Vec<f64>,
+    exact: Option<Vec<f64>>,
+}
+
+impl Judge {
+    fn new(
+        case: &Case,
+        problem: Problem,
+        estimate: Estimate,
+        dense: Option<Vec<bool>>,
+        weights: Option<Weights>,
+        which: usize,
+    ) -> Self {
+        let conditioned = (0..case.n).map(|i| conditioned(&problem, &estimate, i)).collect();
+        let exact = weights.is_some().then(|| problem.exact().output);
+        let plain = plain_error(case, &problem, &estimate, dense.as_deref(), weights.is_some().then_some(which));
+        let bound = derived_bound(case, &problem);
+        assert!(which == SIGNED || plain <= bound, "plain f32 is off by {plain:e}, beyond {bound:e}: {case:?}");
+        let amplified = if which == SIGNED { 50.0 } else { 1.0 };
+        let largest = problem.value.iter().fold(1.0f64, |a, v| a.max(v.abs()));
+        let relative = (2.0 * plain + 256.0 * ROUNDING) * amplified;
+        Judge {
+            tolerance: relative * largest * 2.0,
+            lse_tolerance: relative * 2.0 + 64.0 * ROUNDING,
+            entry_tolerance: relative * 2.0,
+            estimate,
+            problem,
+            conditioned,
+            exact,
+        }
+    }
+
+    /// Exact attention's row, where the features of all visible keys vanish: the definition has no answer there, and the
+    /// library promises this one.
+    pub fn vanished(&self, i: usize) -> Option<&[f64]> {
+        let sees = (0..self.problem.m).any(|j| self.visible(i, j));
+        let lost = sees && self.conditioned[i] == f64::NEG_INFINITY;
+        self.exact.as_ref().filter(|_| lost).map(|e| &e[i * self.problem.d_v..(i + 1) * self.problem.d_v])
+    }
+
+    pub fn visible(&self, i: usize, j: usize) -> bool {
+        self.problem.visible[i * self.problem.m + j]
+    }
+
+    /// Whether the definition has no usable denominator in this row: the library then answers exact attention.
+    pub fn undetermined(&self, i: usize) -> bool {
+        let sees = (0..self.problem.m).any(|j| self.visible(i, j));
+        sees && self.conditioned[i] < 0.02 && self.conditioned[i] != f64::NEG_INFINITY
+    }
+}
+
+/// Denominator over Σ |terms|; −∞ for a row of zeros, 1 for positive terms.
+fn conditioned(problem: &Problem, estimate: &Estimate, i: usize) -> f64 {
+    let row = &estimate.unnormalised.value[i * problem.m..(i + 1) * problem.m];
+    let magnitude: f64 = row.iter().map(|x| x.abs()).sum();
+    if magnitude == 0.0 {
+        if estimate.log_sum_exp[i] == f64::NEG_INFINITY { f64::NEG_INFINITY } else { 1.0 }
+    } else {
+        row.iter().sum::<f64>() / magnitude
+    }
+}
+
+/// The largest relative error that rounding logs and logits can make, from the norms: a dot product of d terms is off
+/// by (d + 2)/2 roundings of Σ|x·y| ≤ |x||y|, and an exponential turns an absolute error into a relative one.
+fn derived_bound(case: &Case, problem: &Problem) -> f64 {
+    let norm = |rows: &[f64], width: usize| {
+        rows.chunks(width).map(|r| r.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)
+    };
+    let root = problem.scale.abs().sqrt();
+    let (q, k) = (norm(&problem.query, case.d) * root, norm(&problem.key, case.d) * root);
+    let projection = case.projection(FEATURES);
+    let w = projection.matrix().iter().map(|r| r.iter().map(|x| x * x).sum::<f32>().sqrt()).fold(0.0, f32::max);
+    let exponent = (case.d as f64 + 4.0) * (q * k + f64::from(w) * (q + k)) + 4.0 * (q * q + k * k) + f64::from(w * w);
+    2.0 * ROUNDING * (2.0 * exponent + case.m as f64 + 64.0)
+}
+
+/// The largest error of normalised entries when the estimator is evaluated in f32 without tiles or subtraction.
+fn plain_error(
+    case: &Case,
+    problem: &Problem,
+    estimate: &Estimate,
+    dense: Option<&[bool]>,
+    which: Option<usize>,
+) -> f64 {
+    let (n, m) = (case.n, case.m);
+    let map = which.and_then(|w| case.map(w));
+    let features = |rows: &[f64], role: Role| {
+        let rows: Vec<f32> = rows.iter().map(|&x| x as f32).collect();
+        let mut out = LogFeatures::default();
+        let matrix = scatterbrain_core::Matrix::new("rows", &rows, rows.len() / case.d, case.d).unwrap();
+        map.as_ref().unwrap().log_features(Level::scalar(), matrix, role.factor(case.scale), role, &mut out).unwrap();
+        out
+    };
+    let mapped = map.as_ref().map(|_| (features(&problem.query, Role::Query), features(&problem.key, Role::Key)));
+    let logit = |i: usize, j: usize| {
+        let (q, k) = (problem.query_row(i), problem.key_row(j));
+        q.iter().zip(k).map(|(&a, &b)| a as f32 * case.scale * b as f32).sum::<f32>()
+    };
+    let mut worst = 0.0f64;
+    for i in 0..n {
+        let on = |j: usize| dense.map_or(map.is_none(), |d| d[i * m + j]);
+        // (log, sign·factor) of each entry.
+        let entry = |j: usize| -> Vec<(f32, f32)> {
+            if !problem.visible[i * m + j] {
+                vec![]
+            } else if on(j) {
+                vec![(logit(i, j), 1.0)]
+            } else if let Some((q, k)) = &mapped {
+                let sign = |l: usize| {
+                    if q.negative_row(i).is_some_and(|s| s[l]) != k.negative_row(j).is_some_and(|s| s[l]) {
+                        -1.0
+                    } else {
+                        1.0
+                    }
+                };
+                (0..q.n_features).map(|l| (q.row(i)[l] + k.row(j)[l], sign(l))).collect()
+            } else {
+                vec![]
+            }
+        };
+        let entries: Vec<Vec<(f32, f32)>> = (0..m).map(entry).collect();
+        let top = entries.iter().flatten().map(|e| e.0).fold(f32::NEG_INFINITY, f32::max);
+        if top == f32::NEG_INFINITY {
+            continue;
+        }
+        let weights: Vec<f32> = entries.iter().map(|e| e.iter().map(|(l, s)| s * (l - top).exp()).sum()).collect();
+        let sum: f32 = weights.iter().sum();
+        let off: f64 = (0..m).map(|j| (f64::from(weights[j] / sum) - estimate.normalised[i * m + j]).abs()).sum();
+        if which != Some(SIGNED) || conditioned(problem, estimate, i) > 0.02 {
+            worst = worst.max(off);
+        }
+    }
+    worst
+}
+
+/// Odd shapes, groups, scales, all masks.
+pub fn case() -> impl Strategy<Value = Case> {
+    let sizes = (1usize..3, 1usize..3, 1usize..3, 1usize..150, 1usize..150, 1usize..12, 1usize..10);
+    let numbers =
+        (prop_oneof![Just(0.3f32), Just(1.0), Just(-0.5), Just(0.0)], prop_oneof![Just(0.5f32), Just(1.0), Just(2.0)]);
+    let masks = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of((0usize..90, 0usize..90, any::<bool>())),
+        prop::bool::weighted(0.3),
+    );
+    (sizes, numbers, masks, any::<u64>()).prop_map(|(s, (scale, spread), (causal, lengths, window, boolean), seed)| {
+        Case {
+            batch: s.0,
+            kv_heads: s.1,
+            group: s.2,
+            n: s.3,
+            m: s.4,
+            d: s.5,
+            d_v: s.6,
+            scale,
+            spread,
+            causal,
+            lengths,
+            window,
+            boolean,
+            seed,
+        }
+    })
+}
