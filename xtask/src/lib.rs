@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "these are programs for a terminal")]
 
 pub mod ci;
+pub mod features;
 pub mod mutate;
 pub mod reference;
 pub mod tidy;

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 enum Command {
     /// Every check of a submission, in order.
     Ci,
+    /// Packages with features, without any and with each alone.
+    Features,
     /// Compares the library with stored outputs of the authors' code.
     Reference {
         /// A folder of `*.safetensors` files.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Ci => xtask::ci::run(),
+        Command::Features => xtask::features::run(),
         Command::Reference { dir } => xtask::reference::run(&dir),
         Command::Tidy => xtask::tidy::run(),
         Command::Mutate { only } => xtask::mutate::run(only.as_deref()),
