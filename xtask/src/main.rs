@@ -21,7 +21,7 @@ enum Command {
     },
     /// Checks the arrows between crates, where `unsafe` stands, and paths of machines.
     Tidy,
-    /// Plants the faults of `xtask/faults.toml` one at a time; the tests must turn red at each.
+    /// Plants the faults of `xtask/src/mutate/faults.rs` one at a time; the tests must turn red at each.
     Mutate {
         /// The fault of this name alone.
         #[arg(long)]
