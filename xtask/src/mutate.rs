@@ -92,7 +92,7 @@ impl Copy {
         command.args(["test", "--quiet", "--lib", "--tests", "--package", package]);
         command.env("CARGO_TARGET_DIR", &self.target).env("PROPTEST_CASES", CASES);
         // Failing cases are expected here and not worth keeping.
-        command.env("PROPTEST_FAILURE_PERSISTENCE", "off").env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true").env("PROPTEST_MAX_SHRINK_ITERS", "0");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
