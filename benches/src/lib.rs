@@ -1,1 +1,3 @@
 //! Criterion benches, one file per operation.
+
+#![forbid(unsafe_code)]

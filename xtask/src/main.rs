@@ -1,5 +1,50 @@
-//! Development tasks.
+//! Development tasks: `cargo xtask --help`.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+use anyhow::Result;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Development tasks of the Scatterbrain workspace.
+#[derive(Parser)]
+enum Command {
+    /// Every check of a submission, in order.
+    Ci,
+    /// Packages with features, without any and with each alone.
+    Features,
+    /// Compares the library with stored outputs of the authors' code.
+    Reference {
+        /// A folder of `*.safetensors` files.
+        dir: PathBuf,
+    },
+    /// Checks the arrows between crates, where `unsafe` stands, and paths of machines.
+    Tidy,
+    /// Plants the faults of `xtask/src/mutate/faults.rs` one at a time; the tests must turn red at each.
+    Mutate {
+        /// The fault of this name alone.
+        #[arg(long)]
+        only: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Ci => xtask::ci::run(),
+        Command::Features => xtask::features::run(),
+        Command::Reference { dir } => xtask::reference::run(&dir),
+        Command::Tidy => xtask::tidy::run(),
+        Command::Mutate { only } => xtask::mutate::run(only.as_deref()),
+    }
+}
