@@ -1,5 +1,7 @@
 //! Time of every preset on random rows, one head: `quick_times [n] [d] [budget] [causal|full] [preset]`.
 
+#![allow(clippy::print_stdout, reason = "it is a program")]
+
 use scatterbrain_attention::{Mask, Options, Preset, Seed, Tensor, attend};
 use std::time::Instant;
 

@@ -121,9 +121,9 @@ impl ReformerSupport {
 
 impl Support for ReformerSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        let (query, key) = codes(&self.fitted(head.mask.length())?, head)?;
-        let round = |(q, k): (&Vec<u32>, &Vec<u32>)| self.round(q, k, head.mask.m());
-        let rounds = query.iter().zip(&key).map(round).collect::<Result<Vec<_>>>()?;
+        let codes = codes(&self.fitted(head.mask.length())?, head)?;
+        let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
+        let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Clusters::new(rounds, true)?))
     }
 
@@ -149,9 +149,9 @@ impl HashSupport {
 
 impl Support for HashSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        let (query, key) = codes(&*self.hash, head)?;
-        let round = |(q, k): (&Vec<u32>, &Vec<u32>)| Round::from_codes(q, k, head.mask.m());
-        let rounds = query.iter().zip(&key).map(round).collect::<Result<Vec<_>>>()?;
+        let codes = codes(&*self.hash, head)?;
+        let round = |(q, k): &CodePair| Round::from_codes(q, k, head.mask.m());
+        let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Clusters::new(rounds, false)?))
     }
 
@@ -160,16 +160,18 @@ impl Support for HashSupport {
     }
 }
 
-/// Codes of all queries and of the valid keys, by hash.
-fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
-    let n_hashes = hash.n_hashes();
-    let split = |c: scatterbrain_hash::Codes| (0..n_hashes).map(|h| c.hash(h).to_vec()).collect();
-    let query = split(hash.codes(head.level, head.query)?);
+/// Codes of one hash: of all queries, and of the valid keys.
+type CodePair = (Vec<u32>, Vec<u32>);
+
+/// Codes of every hash.
+fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<Vec<CodePair>> {
+    let query = hash.codes(head.level, head.query)?;
     let key = match head.mask.length() {
-        0 => vec![Vec::new(); n_hashes],
-        length => split(hash.codes(head.level, head.key.head_rows(length))?),
+        0 => None,
+        length => Some(hash.codes(head.level, head.key.head_rows(length))?),
     };
-    Ok((query, key))
+    let of_key = |h| key.as_ref().map_or(Vec::new(), |k| k.hash(h).to_vec());
+    Ok((0..hash.n_hashes()).map(|h| (query.hash(h).to_vec(), of_key(h))).collect())
 }
 
 /// Given clusters of one head, for stored positions and clusterings of one's own.

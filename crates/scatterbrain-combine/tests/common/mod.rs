@@ -94,8 +94,11 @@ impl Case {
     /// `[batch, 1, n, m]` or `[1, heads, n, m]`, by seed.
     fn boolean_mask(&self) -> (Vec<u8>, [usize; 4]) {
         let mut rng = Seed(self.seed).stream(4);
-        let shape =
-            if self.seed % 2 == 0 { [self.batch, 1, self.n, self.m] } else { [1, self.heads(), self.n, self.m] };
+        let shape = if self.seed.is_multiple_of(2) {
+            [self.batch, 1, self.n, self.m]
+        } else {
+            [1, self.heads(), self.n, self.m]
+        };
         ((0..shape.iter().product()).map(|_| u8::from(rng.below(3) > 0)).collect(), shape)
     }
 
