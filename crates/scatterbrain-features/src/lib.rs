@@ -29,6 +29,7 @@ mod positive;
 mod projection;
 mod relu;
 mod summary;
+mod tile;
 mod trigonometric;
 
 pub use constant::Constant;

@@ -26,18 +26,15 @@
 //! | boolean | nothing | all pairs in tiles, O(n·m_k·(m + d_v)) |
 
 use crate::map::{FeatureMap, LogFeatures, Role};
+use crate::tile::FeatureTile;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Summary, TILE_ROWS, Tile, TileBackground};
-use scatterbrain_core::{Error, Matrix, Result};
-use std::collections::BTreeMap;
+use scatterbrain_core::{Error, Level, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// How far (natural log) a block may exceed its references before they are raised.
 const HYSTERESIS: f32 = 16.0;
-/// Denominators outside are not trusted: products below 1e-38 may have been flushed, up to 1e9 of them.
-const TRUSTED: Range<f32> = 1e-22..1e30;
-
 /// Any feature map as the background of attention.
 ///
 /// ```
@@ -85,9 +82,9 @@ impl Background for FeatureBackground {
 }
 
 /// Sums over keys: row l holds N_l and, last, Z_l. `[n_features, d_v + 1]`.
-type Sum = Vec<f32>;
+pub(crate) type Sum = Vec<f32>;
 
-enum Sums {
+pub(crate) enum Sums {
     /// Over all valid keys.
     Total(Sum),
     /// Over the keys before each block, in the block's prefix epoch.
@@ -98,24 +95,24 @@ enum Sums {
     Pairs,
 }
 
-struct FeatureSummary<'a> {
-    map: &'a dyn FeatureMap,
-    keys: KeyHead<'a>,
-    blocks: KeyBlocks,
+pub(crate) struct FeatureSummary<'a> {
+    pub(crate) map: &'a dyn FeatureMap,
+    pub(crate) keys: KeyHead<'a>,
+    pub(crate) blocks: KeyBlocks,
     /// P, `[length, n_features]`, in the settled epoch of each key's block.
-    features: Vec<f32>,
+    pub(crate) features: Vec<f32>,
     /// Reference log-scales, n_features an epoch.
-    references: Vec<Vec<f32>>,
-    prefix_epoch: Vec<usize>,
-    settled_epoch: Vec<usize>,
-    sums: Sums,
+    pub(crate) references: Vec<Vec<f32>>,
+    pub(crate) prefix_epoch: Vec<usize>,
+    pub(crate) settled_epoch: Vec<usize>,
+    pub(crate) sums: Sums,
 }
 
 /// Keys cut so that each tile of consecutive queries has its positions in one block.
 #[derive(Clone, Copy)]
-struct KeyBlocks {
-    first: usize,
-    length: usize,
+pub(crate) struct KeyBlocks {
+    pub(crate) first: usize,
+    pub(crate) length: usize,
 }
 
 impl KeyBlocks {
@@ -124,11 +121,11 @@ impl KeyBlocks {
         Self { first: if ragged == 0 { TILE_ROWS } else { ragged }, length }
     }
 
-    fn of(&self, key: usize) -> usize {
+    pub(crate) fn of(&self, key: usize) -> usize {
         if key < self.first { 0 } else { 1 + (key - self.first) / TILE_ROWS }
     }
 
-    fn range(&self, block: usize) -> Range<usize> {
+    pub(crate) fn range(&self, block: usize) -> Range<usize> {
         let start = if block == 0 { 0 } else { self.first + (block - 1) * TILE_ROWS };
         start.min(self.length)..(self.first + block * TILE_ROWS).min(self.length)
     }
@@ -138,7 +135,7 @@ impl KeyBlocks {
     }
 
     /// Blocks that lie inside an interval.
-    fn inside(&self, range: &Range<usize>) -> Range<usize> {
+    pub(crate) fn inside(&self, range: &Range<usize>) -> Range<usize> {
         if range.is_empty() {
             return 0..0;
         }
@@ -173,16 +170,16 @@ impl<'a> FeatureSummary<'a> {
         Ok(summary)
     }
 
-    fn n_features(&self) -> usize {
+    pub(crate) fn n_features(&self) -> usize {
         self.map.n_features()
     }
 
-    fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.keys.value.cols() + 1
     }
 
     /// Log features of keys.
-    fn log_features(&self, keys: Range<usize>) -> Result<LogFeatures> {
+    pub(crate) fn log_features(&self, keys: Range<usize>) -> Result<LogFeatures> {
         let mut out = LogFeatures::default();
         if keys.is_empty() {
             return Ok(out);
@@ -309,7 +306,7 @@ impl<'a> FeatureSummary<'a> {
         }
     }
 
-    fn epoch_factors(&self, from: usize, to: usize) -> Vec<f32> {
+    pub(crate) fn epoch_factors(&self, from: usize, to: usize) -> Vec<f32> {
         let change = self.references[from].iter().zip(&self.references[to]);
         change
             .map(|(&f, &t)| if f == t || f == f32::NEG_INFINITY { f32::from(f == t) } else { kernel::exp(f - t) })
@@ -318,7 +315,7 @@ impl<'a> FeatureSummary<'a> {
 }
 
 /// Replaces log φ_l by log φ_l − R_l; a feature that no key has yet stays zero.
-fn below_reference(row: &mut [f32], reference: &[f32]) {
+pub(crate) fn below_reference(row: &mut [f32], reference: &[f32]) {
     for (x, &r) in row.iter_mut().zip(reference) {
         if *x > f32::NEG_INFINITY {
             *x -= r;
@@ -327,7 +324,7 @@ fn below_reference(row: &mut [f32], reference: &[f32]) {
 }
 
 /// exp in place, with the features' signs.
-fn exp_signed(level: scatterbrain_core::Level, negative: Option<&[bool]>, out: &mut [f32]) {
+pub(crate) fn exp_signed(level: Level, negative: Option<&[bool]>, out: &mut [f32]) {
     kernel::exp_slice(level, out);
     for (o, _) in out.iter_mut().zip(negative.unwrap_or_default()).filter(|(_, n)| **n) {
         *o = -*o;
@@ -337,419 +334,5 @@ fn exp_signed(level: scatterbrain_core::Level, negative: Option<&[bool]>, out: &
 impl Summary for FeatureSummary<'_> {
     fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a> {
         Box::new(FeatureTile::new(self, *tile))
-    }
-}
-
-/// Which stored features: an epoch, and the block whose own copy is meant.
-type Place = (usize, Option<usize>);
-
-/// Keys with features in one place: their positions in the question, and their rows there.
-struct Group {
-    place: Place,
-    at: Vec<usize>,
-    keys: Vec<u32>,
-}
-
-/// W of all rows of a tile in one epoch, row-major and as panels.
-struct Weights {
-    rows: Vec<f32>,
-    panels: Vec<f32>,
-}
-
-struct FeatureTile<'a> {
-    summary: &'a FeatureSummary<'a>,
-    tile: Tile<'a>,
-    logs: LogFeatures,
-    /// Epoch of each row's scale.
-    epoch: Vec<usize>,
-    /// Key block of each row's position, under a causal mask.
-    block: Vec<Option<usize>>,
-    scale: Vec<f32>,
-    denominator: Vec<f32>,
-    numerator: Vec<f32>,
-    weights: BTreeMap<usize, Weights>,
-    /// A block's features in its prefix epoch, where that differs from its settled one.
-    own: BTreeMap<usize, Vec<f32>>,
-}
-
-impl<'a> FeatureTile<'a> {
-    fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
-        let mut rows = Vec::with_capacity(tile.rows.len() * tile.query.cols());
-        tile.rows.iter().for_each(|&i| rows.extend_from_slice(tile.query.row(i as usize)));
-        let mut logs = LogFeatures::default();
-        let factor = Role::Query.factor(summary.keys.scale);
-        let query = Matrix::new("query", &rows, tile.rows.len(), tile.query.cols()).expect("a tile has rows");
-        summary
-            .map
-            .log_features(summary.keys.level, query, factor, Role::Query, &mut logs)
-            .expect("head_dim was checked when the background was prepared");
-        let causal = tile.mask.is_causal();
-        let seen = |i: &u32| !tile.mask.range(*i as usize).is_empty();
-        let block: Vec<Option<usize>> = tile
-            .rows
-            .iter()
-            .map(|i| (causal && seen(i)).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize)))
-            .collect();
-        let epoch: Vec<usize> = block.iter().map(|b| b.map_or(0, |b| summary.prefix_epoch[b])).collect();
-        let scale = (0..tile.rows.len())
-            .map(|r| {
-                if !seen(&tile.rows[r]) {
-                    return f32::NEG_INFINITY;
-                }
-                let reference = &summary.references[epoch[r]];
-                logs.row(r).iter().zip(reference).map(|(&q, &k)| q + k).fold(f32::NEG_INFINITY, f32::max)
-            })
-            .collect();
-        let width = summary.width() - 1;
-        let mut this = Self {
-            summary,
-            tile,
-            logs,
-            epoch,
-            block,
-            scale,
-            denominator: vec![0.0; tile.rows.len()],
-            numerator: vec![0.0; tile.rows.len() * width],
-            weights: BTreeMap::new(),
-            own: BTreeMap::new(),
-        };
-        for panel in 0..tile.rows.len().div_ceil(PANEL) {
-            this.total_panel(panel);
-        }
-        this
-    }
-
-    fn panel_rows(&self, panel: usize) -> Range<usize> {
-        panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len())
-    }
-
-    /// Sums of one panel: whole blocks from their sums, ragged ends pair by pair.
-    fn total_panel(&mut self, panel: usize) {
-        let rows = self.panel_rows(panel);
-        let ranges: Vec<Range<usize>> =
-            rows.clone().map(|r| self.tile.mask.range(self.tile.rows[r] as usize)).collect();
-        let seen = || rows.clone().zip(&ranges).filter(|(_, range)| !range.is_empty());
-        let Some((first, _)) = seen().next() else { return };
-        if seen().any(|(r, _)| self.block[r] != self.block[first]) {
-            // Rows of several blocks in one panel: only a caller's own tiling does that.
-            rows.for_each(|r| self.denominator[r] = f32::NAN);
-            return;
-        }
-        let start = seen().map(|(_, r)| r.start).min().unwrap_or(0);
-        let end = seen().map(|(_, r)| r.end).max().unwrap_or(0);
-        let common = seen().map(|(_, r)| r.start).max().unwrap_or(0)..seen().map(|(_, r)| r.end).min().unwrap_or(0);
-        let width = self.summary.width();
-        let mut acc = vec![0.0; width * PANEL];
-        let whole = self.add_whole(panel, first, &common, &mut acc);
-        let (mut numerator, mut denominator) = (acc, [0.0; PANEL]);
-        denominator.copy_from_slice(&numerator[(width - 1) * PANEL..]);
-        numerator.truncate((width - 1) * PANEL);
-        let ragged = if whole.is_empty() { [start..end, end..end] } else { [start..whole.start, whole.end..end] };
-        for keys in ragged {
-            for from in keys.clone().step_by(TILE_ROWS) {
-                let chunk = from..(from + TILE_ROWS).min(keys.end);
-                self.add_pairs(panel, chunk, &ranges, &mut numerator, &mut denominator);
-            }
-        }
-        for (lane, r) in rows.enumerate() {
-            // A row that sees nothing shares the panel's arithmetic but owns none of it.
-            let sees = !ranges[lane].is_empty();
-            let trusted = TRUSTED.contains(&denominator[lane].abs());
-            self.denominator[r] = if !sees {
-                0.0
-            } else if trusted {
-                denominator[lane]
-            } else {
-                f32::NAN
-            };
-            let out = &mut self.numerator[r * (width - 1)..(r + 1) * (width - 1)];
-            if sees {
-                kernel::unpack(&numerator, lane, 1.0, out);
-            }
-        }
-    }
-
-    /// Adds the blocks that all rows of the panel see whole, and returns their keys.
-    fn add_whole(&mut self, panel: usize, first: usize, common: &Range<usize>, acc: &mut [f32]) -> Range<usize> {
-        let summary = self.summary;
-        let epoch = self.epoch[first];
-        let width = summary.width();
-        let inside = summary.blocks.inside(common);
-        if inside.is_empty() {
-            return 0..0;
-        }
-        let keys = summary.blocks.range(inside.start).start..summary.blocks.range(inside.end - 1).end;
-        let moved;
-        let (sum, keys) = match &summary.sums {
-            Sums::Pairs => return 0..0,
-            Sums::Total(sum) => (sum, keys),
-            Sums::Prefix(prefix) => {
-                // The prefix of the rows' own block, in their own epoch.
-                let block = self.block[first].unwrap_or(0);
-                (&prefix[block], 0..summary.blocks.range(block).start)
-            }
-            Sums::Blocks(blocks) => {
-                let mut sum = vec![0.0; summary.n_features() * width];
-                let own = self.block[first];
-                let inside = inside.start..inside.end.min(own.unwrap_or(usize::MAX));
-                if inside.is_empty() {
-                    return 0..0;
-                }
-                let keys = keys.start..summary.blocks.range(inside.end - 1).end;
-                for b in inside {
-                    let factors = summary.epoch_factors(summary.settled_epoch[b], epoch);
-                    for ((to, from), f) in sum.chunks_exact_mut(width).zip(blocks[b].chunks_exact(width)).zip(factors) {
-                        to.iter_mut().zip(from).for_each(|(t, x)| *t += f * x);
-                    }
-                }
-                moved = sum;
-                (&moved, keys)
-            }
-        };
-        if keys.is_empty() {
-            return 0..0;
-        }
-        let sum = Matrix::new("sum", sum, summary.n_features(), width).expect("a sum has features");
-        let level = summary.keys.level;
-        let count = summary.n_features() * PANEL;
-        let weights = &self.weights(epoch).panels[panel * count..(panel + 1) * count];
-        kernel::weighted_sum(level, weights, sum, &Keys::Range(0..sum.rows()), acc);
-        keys
-    }
-
-    /// Adds pairs of a panel with consecutive keys, hidden ones left out.
-    fn add_pairs(
-        &mut self,
-        panel: usize,
-        keys: Range<usize>,
-        ranges: &[Range<usize>],
-        numerator: &mut [f32],
-        denominator: &mut [f32; PANEL],
-    ) {
-        let mut weights = vec![0.0; keys.len() * PANEL];
-        let listed = Keys::Range(keys.clone());
-        self.entries_panel(panel, &listed, &mut weights);
-        let rows = self.panel_rows(panel);
-        for (lane, r) in (0..PANEL).zip(rows.start..) {
-            let range = ranges.get(lane).cloned().unwrap_or(0..0);
-            let allowed = rows.contains(&r).then(|| self.tile.mask.allowed_row(self.tile.rows[r] as usize)).flatten();
-            for (j, w) in keys.clone().zip(weights[lane..].iter_mut().step_by(PANEL)) {
-                if !range.contains(&j) || allowed.is_some_and(|a| a[j] == 0) {
-                    *w = 0.0;
-                }
-            }
-        }
-        for w in weights.chunks_exact(PANEL) {
-            denominator.iter_mut().zip(w).for_each(|(d, w)| *d += w);
-        }
-        kernel::weighted_sum(self.summary.keys.level, &weights, self.summary.keys.value, &listed, numerator);
-    }
-
-    /// W in the given epoch, made at its first use.
-    fn weights(&mut self, epoch: usize) -> &Weights {
-        let (summary, logs, scale) = (self.summary, &self.logs, &self.scale);
-        self.weights.entry(epoch).or_insert_with(|| {
-            let m = summary.n_features();
-            let count = scale.len();
-            let reference = &summary.references[epoch];
-            let mut rows = vec![0.0; count * m];
-            for (r, out) in rows.chunks_exact_mut(m).enumerate() {
-                let scale = if scale[r] == f32::NEG_INFINITY { 0.0 } else { scale[r] };
-                for ((o, &q), &k) in out.iter_mut().zip(logs.row(r)).zip(reference) {
-                    *o = q + k - scale;
-                }
-            }
-            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut rows);
-            let mut panels = vec![0.0; count.div_ceil(PANEL) * PANEL * m];
-            for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(rows.chunks(PANEL * m)) {
-                kernel::pack_rows(rows, m, panel);
-            }
-            Weights { rows, panels }
-        })
-    }
-
-    /// Keys by where a row finds their features. The arithmetic of a pair does not depend on its group.
-    fn places(&self, row: usize, keys: impl Iterator<Item = usize>) -> Vec<Group> {
-        let summary = self.summary;
-        let mut groups: Vec<Group> = Vec::new();
-        for (at, key) in keys.enumerate() {
-            let block = summary.blocks.of(key);
-            let (prefix, settled) = (summary.prefix_epoch[block], summary.settled_epoch[block]);
-            let (mut place, mut index) = ((settled, None), key);
-            if prefix != settled && self.block[row] == Some(block) {
-                place = (prefix, Some(block));
-                index -= summary.blocks.range(block).start;
-            }
-            let group = match groups.iter_mut().rposition(|g| g.place == place) {
-                Some(found) => &mut groups[found],
-                None => {
-                    groups.push(Group { place, at: Vec::new(), keys: Vec::new() });
-                    groups.last_mut().expect("just pushed")
-                }
-            };
-            group.at.push(at);
-            group.keys.push(index as u32);
-        }
-        groups
-    }
-
-    /// Makes weights and features of a place.
-    fn ready(&mut self, place: Place) {
-        self.weights(place.0);
-        if let Some(block) = place.1 {
-            self.own(block);
-        }
-    }
-
-    fn product(&mut self, panel: usize, place: Place, keys: &Keys, out: &mut [f32]) {
-        self.ready(place);
-        let count = self.summary.n_features() * PANEL;
-        let weights = &self.weights[&place.0].panels[panel * count..(panel + 1) * count];
-        kernel::product(self.summary.keys.level, weights, self.features(place), keys, out);
-    }
-
-    /// A block's features in its prefix epoch.
-    fn own(&mut self, block: usize) {
-        let summary = self.summary;
-        self.own.entry(block).or_insert_with(|| {
-            let range = summary.blocks.range(block);
-            let m = summary.n_features();
-            let mut logs = summary.log_features(range).expect("these keys were mapped before");
-            let reference = &summary.references[summary.prefix_epoch[block]];
-            logs.log.chunks_exact_mut(m).for_each(|row| below_reference(row, reference));
-            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut logs.log);
-            logs.log
-        });
-    }
-
-    fn features(&self, place: Place) -> Matrix<'_> {
-        let m = self.summary.n_features();
-        let data = place.1.map_or(&self.summary.features, |block| &self.own[&block]);
-        Matrix::new("features", data, data.len() / m, m).expect("some key is visible")
-    }
-
-    /// Whether a row's totals were lost to range.
-    fn lost(&self, row: usize) -> bool {
-        self.denominator[row].is_nan()
-    }
-
-    /// Keys a row sees, without those in `skip` (ascending).
-    fn visible(&self, row: usize, skip: &[u32]) -> Vec<u32> {
-        let i = self.tile.rows[row] as usize;
-        let allowed = self.tile.mask.allowed_row(i);
-        self.tile
-            .mask
-            .range(i)
-            .filter(|&j| allowed.is_none_or(|a| a[j] != 0))
-            .map(|j| j as u32)
-            .filter(|j| skip.binary_search(j).is_err())
-            .collect()
-    }
-
-    /// The sum in the log domain, in f64: a key's weight is e^top · Σ_l ± e^{t_l − top}.
-    fn off_support_logs(&self, row: usize, keys: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
-        let summary = self.summary;
-        let query = self.logs.row(row);
-        let query_sign = self.logs.negative_row(row);
-        let mut terms: Vec<(f64, f64)> = Vec::with_capacity(keys.len());
-        for run in keys.chunk_by(|a, b| a + 1 == *b).flat_map(|run| run.chunks(TILE_ROWS)) {
-            let logs = summary.log_features(run[0] as usize..run[run.len() - 1] as usize + 1).expect("mapped before");
-            for (j, _) in run.iter().enumerate() {
-                let pairs = || query.iter().zip(logs.row(j)).map(|(&q, &k)| f64::from(q) + f64::from(k));
-                let top = pairs().fold(f64::NEG_INFINITY, f64::max);
-                let sign = |l: usize| {
-                    let negative = query_sign.is_some_and(|s| s[l]) != logs.negative_row(j).is_some_and(|s| s[l]);
-                    if negative { -1.0 } else { 1.0 }
-                };
-                let weight = if top == f64::NEG_INFINITY {
-                    0.0
-                } else {
-                    pairs().enumerate().map(|(l, t)| sign(l) * (t - top).exp()).sum()
-                };
-                terms.push((top, weight));
-            }
-        }
-        let scale = terms.iter().map(|t| t.0).fold(f64::NEG_INFINITY, f64::max);
-        let (mut denominator, mut magnitude) = (0.0, 0.0);
-        let mut sum = vec![0.0f64; numerator.len()];
-        if scale > f64::NEG_INFINITY {
-            for (&j, (top, weight)) in keys.iter().zip(terms) {
-                let w = weight * (top - scale).exp();
-                denominator += w;
-                magnitude += w.abs();
-                sum.iter_mut().zip(summary.keys.value.row(j as usize)).for_each(|(s, &v)| *s += w * f64::from(v));
-            }
-        }
-        numerator.iter_mut().zip(sum).for_each(|(n, s)| *n = s as f32);
-        (scale as f32, denominator as f32, magnitude as f32)
-    }
-}
-
-impl TileBackground for FeatureTile<'_> {
-    fn log_scale(&self, row: usize) -> f32 {
-        self.scale[row]
-    }
-
-    fn denominator(&self, row: usize) -> f32 {
-        self.denominator[row]
-    }
-
-    fn numerator(&self, row: usize) -> &[f32] {
-        let width = self.summary.width() - 1;
-        &self.numerator[row * width..(row + 1) * width]
-    }
-
-    fn entries_panel(&mut self, panel: usize, keys: &Keys, out: &mut [f32]) {
-        if self.summary.references.len() == 1 {
-            return self.product(panel, (0, None), keys, out);
-        }
-        let rows = self.panel_rows(panel);
-        let row = rows.clone().find(|&r| self.scale[r] > f32::NEG_INFINITY).unwrap_or(rows.start);
-        let groups = self.places(row, (0..keys.len()).map(|at| keys.get(at)));
-        if groups.len() == 1 && groups[0].place.1.is_none() {
-            self.product(panel, groups[0].place, keys, out);
-            return;
-        }
-        for group in groups {
-            let mut part = vec![0.0; group.keys.len() * PANEL];
-            self.product(panel, group.place, &Keys::List(group.keys), &mut part);
-            for (at, part) in group.at.iter().zip(part.chunks_exact(PANEL)) {
-                out[at * PANEL..(at + 1) * PANEL].copy_from_slice(part);
-            }
-        }
-    }
-
-    fn entries_row(&mut self, row: usize, keys: &[u32], out: &mut [f32]) {
-        let m = self.summary.n_features();
-        let level = self.summary.keys.level;
-        if self.summary.references.len() == 1 {
-            self.ready((0, None));
-            let weights = &self.weights[&0].rows[row * m..(row + 1) * m];
-            return kernel::dot_rows(level, weights, self.features((0, None)), keys, out);
-        }
-        for group in self.places(row, keys.iter().map(|&k| k as usize)) {
-            let mut part = vec![0.0; group.keys.len()];
-            self.ready(group.place);
-            let weights = &self.weights[&group.place.0].rows[row * m..(row + 1) * m];
-            kernel::dot_rows(level, weights, self.features(group.place), &group.keys, &mut part);
-            group.at.iter().zip(part).for_each(|(&at, p)| out[at] = p);
-        }
-    }
-
-    fn off_support(&mut self, row: usize, skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
-        let keys = self.visible(row, skip);
-        if self.lost(row) {
-            return self.off_support_logs(row, &keys, numerator);
-        }
-        let mut weights = vec![0.0; keys.len()];
-        self.entries_row(row, &keys, &mut weights);
-        numerator.fill(0.0);
-        kernel::weighted_sum_rows(self.summary.keys.level, &weights, self.summary.keys.value, &keys, numerator);
-        let denominator: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-        let magnitude: f64 = weights.iter().map(|&w| f64::from(w.abs())).sum();
-        if !TRUSTED.contains(&(magnitude as f32)) && !keys.is_empty() {
-            return self.off_support_logs(row, &keys, numerator);
-        }
-        (self.scale[row], denominator as f32, magnitude as f32)
     }
 }

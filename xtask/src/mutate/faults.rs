@@ -19,6 +19,7 @@ const ATTEND: &str = "crates/scatterbrain-combine/src/attend.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
 const SUMMARY: &str = "crates/scatterbrain-features/src/summary.rs";
+const FEATURE_TILE: &str = "crates/scatterbrain-features/src/tile.rs";
 
 const fn fault(
     name: &'static str,
@@ -74,11 +75,11 @@ pub(super) const FAULTS: &[Fault] = &[
     fault(
         "boolean-mask-ignored-in-background",
         COMBINE,
-        SUMMARY,
+        FEATURE_TILE,
         "|| allowed.is_some_and(|a| a[j] == 0)",
         "|| allowed.is_some_and(|_| false)",
     ),
-    fault("window-misses-a-block", COMBINE, SUMMARY, "for b in inside {", "for b in inside.skip(1) {"),
+    fault("window-misses-a-block", COMBINE, FEATURE_TILE, "for b in inside {", "for b in inside.skip(1) {"),
     fault(
         "scale-ignored-in-features",
         COMBINE,
@@ -116,3 +117,19 @@ pub(super) const FAULTS: &[Fault] = &[
         "a.0.total_cmp(&b.0)",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::FAULTS;
+    use std::path::Path;
+
+    /// A fault whose text has moved would only be noticed by the long run otherwise.
+    #[test]
+    fn every_fault_stands_exactly_once_in_its_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for fault in FAULTS {
+            let text = std::fs::read_to_string(root.join(fault.file)).unwrap();
+            assert_eq!(text.matches(fault.find).count(), 1, "{}", fault.name);
+        }
+    }
+}
