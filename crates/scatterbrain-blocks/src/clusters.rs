@@ -20,6 +20,7 @@ const DENSE_ROWS: usize = 4;
 
 /// One round: clusters of queries and of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredRound", into = "StoredRound")]
 pub struct Round {
     query_cluster: Vec<u32>,
     key_cluster: Vec<u32>,
@@ -27,6 +28,27 @@ pub struct Round {
     key_order: Vec<u32>,
     /// Cluster c holds `key_order[offsets[c]..offsets[c + 1]]`.
     offsets: Vec<usize>,
+}
+
+/// What a round is made from; the rest is derived, so that a file cannot contradict itself.
+#[derive(Serialize, Deserialize)]
+struct StoredRound {
+    query_cluster: Vec<u32>,
+    key_cluster: Vec<u32>,
+}
+
+impl From<Round> for StoredRound {
+    fn from(round: Round) -> Self {
+        Self { query_cluster: round.query_cluster, key_cluster: round.key_cluster }
+    }
+}
+
+impl TryFrom<StoredRound> for Round {
+    type Error = Error;
+
+    fn try_from(stored: StoredRound) -> Result<Self> {
+        Self::from_clusters(stored.query_cluster, &stored.key_cluster, stored.key_cluster.len())
+    }
 }
 
 impl Round {
@@ -129,10 +151,31 @@ fn cut(argument: &'static str, order: &[u32], size: usize, count: usize) -> Resu
 
 /// Several rounds; the support is their union.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredClusters", into = "StoredClusters")]
 pub struct Clusters {
     rounds: Vec<Round>,
     lookback: bool,
     order: Vec<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredClusters {
+    rounds: Vec<Round>,
+    lookback: bool,
+}
+
+impl From<Clusters> for StoredClusters {
+    fn from(clusters: Clusters) -> Self {
+        Self { rounds: clusters.rounds, lookback: clusters.lookback }
+    }
+}
+
+impl TryFrom<StoredClusters> for Clusters {
+    type Error = Error;
+
+    fn try_from(stored: StoredClusters) -> Result<Self> {
+        Self::new(stored.rounds, stored.lookback)
+    }
 }
 
 impl Clusters {

@@ -87,7 +87,7 @@ impl Layout {
         let columns = mask.m().div_ceil(shape.keys);
         let rows = (0..mask.n().div_ceil(shape.queries))
             .map(|row| {
-                let last = ((row + 1) * shape.queries).min(mask.n()) - 1;
+                let last = (row + 1).saturating_mul(shape.queries).min(mask.n()) - 1;
                 let diagonal = (mask.position(last).max(0) as usize / shape.keys).min(columns - 1);
                 let mut listed = self.row(row, diagonal, columns);
                 listed.sort_unstable();
@@ -99,8 +99,9 @@ impl Layout {
     }
 
     fn row(&self, row: usize, diagonal: usize, columns: usize) -> Vec<u32> {
-        let near =
-            |window: usize| (diagonal.saturating_sub(window)..=(diagonal + window).min(columns - 1)).map(|c| c as u32);
+        let near = |window: usize| {
+            (diagonal.saturating_sub(window)..=diagonal.saturating_add(window).min(columns - 1)).map(|c| c as u32)
+        };
         let global = |global: usize| 0..if row < global { columns } else { global.min(columns) } as u32;
         match self {
             Layout::Fixed { stride, summary, .. } => (0..columns)
@@ -110,7 +111,7 @@ impl Layout {
             Layout::Longformer { window, global: g, .. } => near(*window).chain(global(*g)).collect(),
             Layout::BigBird { window, global: g, random, seed, .. } => {
                 let mut rng = seed.stream(row as u64);
-                let drawn: Vec<u32> = (0..*random).map(|_| rng.below(columns as u64) as u32).collect();
+                let drawn: Vec<u32> = (0..(*random).min(columns)).map(|_| rng.below(columns as u64) as u32).collect();
                 near(*window).chain(global(*g)).chain(drawn).collect()
             }
         }
@@ -171,7 +172,8 @@ impl Support for BlockLayout {
                 format!("{} x {}", self.n, self.m),
             ));
         }
-        Ok(Box::new(self.clone()))
+        // A layout that was read from a file has not been through `new`.
+        Ok(Box::new(Self::new(self.shape, self.n, self.m, self.rows.clone())?))
     }
 
     fn causality(&self) -> Causality {
@@ -188,8 +190,8 @@ impl Select for BlockLayout {
             start = rows.end;
             // Neighbouring columns join into one range.
             for run in self.rows[block_row(&group[0])].chunk_by(|a, b| a + 1 == *b) {
-                let keys = run[0] as usize * self.shape.keys
-                    ..((run[run.len() - 1] as usize + 1) * self.shape.keys).min(self.m);
+                let end = (run[run.len() - 1] as usize + 1).saturating_mul(self.shape.keys).min(self.m);
+                let keys = run[0] as usize * self.shape.keys..end;
                 selection.blocks.push(Block { rows: rows.clone(), keys: Keys::Range(keys), clip: None });
             }
         }

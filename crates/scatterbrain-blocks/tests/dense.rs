@@ -195,3 +195,22 @@ fn wrong_arguments_are_named() {
     assert!(BlockLayout::new(shape, 4, 4, vec![vec![0], vec![2]]).unwrap_err().to_string().starts_with("rows: "));
     assert!(Union::new(vec![]).unwrap_err().to_string().starts_with("parts: "));
 }
+
+#[test]
+fn what_is_read_from_a_file_is_checked() {
+    let round = Round::from_clusters(vec![0, 1, 1], &[1, 0], 4).unwrap();
+    let clusters = Clusters::new(vec![round.clone(), round], true).unwrap();
+    let json = serde_json::to_string(&clusters).unwrap();
+    assert_eq!(serde_json::from_str::<Clusters>(&json).unwrap(), clusters);
+    for lie in [
+        r#"{"rounds":[],"lookback":true}"#,
+        r#"{"rounds":[{"query_cluster":[0],"key_cluster":[4000000000]}],"lookback":true}"#,
+        r#"{"rounds":[{"query_cluster":[0],"key_cluster":[0]},{"query_cluster":[0,0],"key_cluster":[0]}],"lookback":true}"#,
+    ] {
+        assert!(serde_json::from_str::<Clusters>(lie).is_err(), "{lie}");
+    }
+    let lie = r#"{"shape":{"queries":2,"keys":0},"n":3,"m":3,"rows":[[7],[0]]}"#;
+    let layout: BlockLayout = serde_json::from_str(lie).unwrap();
+    let case = Case { n: 3, m: 3, length: 3, causal: false, window: None, seed: 1 };
+    with_head(&case, |head, _| assert!(to_dense_mask(&layout, head).is_err()));
+}

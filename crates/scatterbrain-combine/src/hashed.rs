@@ -35,6 +35,7 @@ fn check_size(size: usize) -> Result<()> {
 
 impl Support for SmyrfSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        check_size(self.cluster_size)?;
         let (n, m, length) = (head.mask.n(), head.mask.m(), head.mask.length());
         let rows = KeyRows { sorted: length, norms: length };
         let orders = self.hash.orders(head.level, head.query, head.key, rows)?;
@@ -121,6 +122,7 @@ impl ReformerSupport {
 
 impl Support for ReformerSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        check_size(self.bucket_size)?;
         let codes = codes(&self.fitted(head.mask.length())?, head)?;
         let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
         let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
