@@ -278,9 +278,8 @@ impl Pass<'_> {
     fn list(&mut self, r: usize, log_scale: f32, row: &mut Row) {
         let Some(list) = self.selection.lists.get_mut(r) else { return };
         let query_idx = self.tile.rows[r] as usize;
-        if !self.head.mask.is_dense() || list.iter().any(|&k| k as usize >= self.head.mask.length()) {
-            list.retain(|&k| self.head.mask.sees(query_idx, k as usize));
-        }
+        let (range, allowed) = (self.head.mask.range(query_idx), self.head.mask.allowed_row(query_idx));
+        list.retain(|&k| range.contains(&(k as usize)) && allowed.is_none_or(|a| a[k as usize] != 0));
         if list.is_empty() {
             return;
         }

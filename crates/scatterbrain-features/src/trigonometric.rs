@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Unbiased, **signed**: φ(q)·φ(k) = e^{(|q|²+|k|²)/2} · mean_l cos(ω_l·(q − k)) can be negative, so that rows
 /// of attention need not be probabilities.
 ///
+/// A weight is the small difference of products of cosines and sines: f32 keeps it to some 2⁻²⁴ of Σ_l |φ_l(q)||φ_l(k)|,
+/// not of itself.
+///
 /// Var = e^{|q|²+|k|²} ½(1 − e^{−|q−k|²})²/r for independent ω: it vanishes at q = k, where positive
 /// features are worst. O(m·d/2) and m sines a row.
 /// Rahimi and Recht 2007; Choromanski et al. 2021, "Rethinking attention with Performers" (SM^{trig}).

@@ -260,7 +260,13 @@ impl Judge {
         weights: Option<Weights>,
         which: usize,
     ) -> Self {
-        let conditioned = (0..case.n).map(|i| conditioned(&problem, &estimate, i)).collect();
+        let signed = (which == SIGNED && weights.is_some()).then(|| feature_magnitudes(case, &problem));
+        let conditioned: Vec<f64> = (0..case.n)
+            .map(|i| {
+                let by_entries = conditioned(&problem, &estimate, i);
+                signed.as_ref().map_or(by_entries, |s| by_entries.min(by_features(&problem, &estimate, s, i)))
+            })
+            .collect();
         let exact = weights.is_some().then(|| problem.exact().output);
         let plain = plain_error(case, &problem, &estimate, dense.as_deref(), weights.is_some().then_some(which));
         let bound = derived_bound(case, &problem);
@@ -307,6 +313,44 @@ fn conditioned(problem: &Problem, estimate: &Estimate, i: usize) -> f64 {
     } else {
         row.iter().sum::<f64>() / magnitude
     }
+}
+
+/// Σ_l |φ_l(q_i)||φ_l(k_j)| of the trigonometric features, times e^{−(|q_i|² + |k_j|²)/2}: what an entry is the small
+/// difference of.
+fn feature_magnitudes(case: &Case, problem: &Problem) -> Vec<f64> {
+    let projection = case.projection(FEATURES / 2);
+    let root = problem.scale.abs().sqrt();
+    let angle = |w: &[f32], x: &[f64]| w.iter().zip(x).map(|(&a, b)| f64::from(a) * b * root).sum::<f64>();
+    let pair = |q: &[f64], k: &[f64]| {
+        let each = projection.matrix().iter().map(|w| {
+            let (a, b) = (angle(w, q), angle(w, k));
+            (a.cos() * b.cos()).abs() + (a.sin() * b.sin()).abs()
+        });
+        each.sum::<f64>() / (FEATURES / 2) as f64
+    };
+    (0..case.n * case.m).map(|p| pair(problem.query_row(p / case.m), problem.key_row(p % case.m))).collect()
+}
+
+/// The denominator over Σ_j Σ_l |terms|, for trigonometric features: entries off the support are e^{…} times a mean of
+/// cosines, so their magnitudes are too. A row without a support: every visible pair counts.
+fn by_features(problem: &Problem, estimate: &Estimate, magnitudes: &[f64], i: usize) -> f64 {
+    let m = problem.m;
+    let half = |x: &[f64]| 0.5 * problem.scale.abs() * x.iter().map(|x| x * x).sum::<f64>();
+    let log = |j: usize| half(problem.query_row(i)) + half(problem.key_row(j));
+    let logs = (0..m).filter(|&j| problem.visible[i * m + j]).map(|j| log(j) + magnitudes[i * m + j].ln());
+    let (lse, all) = (estimate.log_sum_exp[i], log_sum_exp(&logs.collect::<Vec<_>>()));
+    if lse.is_nan() {
+        -1.0
+    } else if lse == f64::NEG_INFINITY {
+        lse
+    } else {
+        (lse - all).exp().min(1.0)
+    }
+}
+
+fn log_sum_exp(logs: &[f64]) -> f64 {
+    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if top == f64::NEG_INFINITY { top } else { top + logs.iter().map(|l| (l - top).exp()).sum::<f64>().ln() }
 }
 
 /// The largest relative error that rounding logs and logits can make, from the norms: a dot product of d terms is off
