@@ -39,7 +39,7 @@ pub(crate) struct CompareOptions {
     pub(crate) methods: Vec<Preset>,
 
     /// Timed calls of each method; medians are printed
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
 
     /// Print one JSON object and nothing else
