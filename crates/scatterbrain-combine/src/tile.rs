@@ -321,17 +321,20 @@ impl Pass<'_> {
         if visible == 0 {
             return;
         }
-        let (total, factor) = match &self.background {
-            Some(background) => (background.denominator(r), shrink(log_scale, row.max)),
-            None => (0.0, 0.0),
+        let (total, magnitude, factor) = match &self.background {
+            Some(background) => (background.denominator(r), background.magnitude(r), shrink(log_scale, row.max)),
+            None => (0.0, 0.0, 0.0),
         };
         let denominator = row.sum + factor * (total - row.taken);
         let terms = row.sum + factor * (total.abs() + row.taken_magnitude);
+        let usable = terms.is_finite()
+            && denominator > CANCELLED * terms
+            && denominator > VANISHED * (row.sum + factor * magnitude);
         if self.background.is_none() {
             if row.pairs > 0 {
                 self.write(r, row.max, denominator, &row.numerator);
             }
-        } else if row.pairs < visible && terms.is_finite() && denominator > CANCELLED * terms {
+        } else if row.pairs < visible && usable {
             self.write(r, row.max, denominator, &row.numerator);
         } else {
             self.recompute(r, row.pairs == visible);

@@ -196,6 +196,12 @@ pub trait TileBackground {
     /// rounding or range, and the combiner asks [`TileBackground::off_support`] instead.
     fn denominator(&self, row: usize) -> f32;
 
+    /// A bound on Σ |terms| of the denominator, in the row's scale: what its rounding is relative to. Only weights that
+    /// change sign, or are differences themselves, need more than the default.
+    fn magnitude(&self, row: usize) -> f32 {
+        self.denominator(row).abs()
+    }
+
     /// Σ over visible keys of weight times value, `[d_v]`.
     fn numerator(&self, row: usize) -> &[f32];
 
@@ -206,7 +212,7 @@ pub trait TileBackground {
     fn entries_row(&mut self, row: usize, keys: &[u32], out: &mut [f32]);
 
     /// The background of one row summed directly, without subtraction, over visible keys not in `skip`
-    /// (ascending): writes the numerator and returns (log-scale, denominator, Σ |weight|).
+    /// (ascending): writes the numerator and returns (log-scale, denominator, bound on Σ |terms|).
     /// O(m · features); the way out where the totals lost their digits.
     fn off_support(&mut self, row: usize, skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32);
 }

@@ -106,6 +106,8 @@ pub(crate) struct FeatureSummary<'a> {
     pub(crate) prefix_epoch: Vec<usize>,
     pub(crate) settled_epoch: Vec<usize>,
     pub(crate) sums: Sums,
+    /// Of signed maps: ln |φ(k_j)|₂ of every valid key, and ln Σ_{i ≤ j} |φ(k_i)|₂.
+    pub(crate) norms: Vec<(f64, f64)>,
 }
 
 /// Keys cut so that each tile of consecutive queries has its positions in one block.
@@ -164,6 +166,7 @@ impl<'a> FeatureSummary<'a> {
             prefix_epoch: Vec::new(),
             settled_epoch: Vec::new(),
             sums: Sums::Pairs,
+            norms: Vec::new(),
         };
         summary.fill_features()?;
         summary.fill_sums();
@@ -197,6 +200,9 @@ impl<'a> FeatureSummary<'a> {
             let range = self.blocks.range(b);
             let logs = self.log_features(range.clone())?;
             self.features[range.start * m..range.end * m].copy_from_slice(&logs.log);
+            if self.map.signed() {
+                self.add_norms(&logs);
+            }
             negative.extend(logs.negative.unwrap_or_default());
         }
         self.choose_epochs();
@@ -208,6 +214,14 @@ impl<'a> FeatureSummary<'a> {
             exp_signed(self.keys.level, negative.get(range), out);
         }
         Ok(())
+    }
+
+    fn add_norms(&mut self, logs: &LogFeatures) {
+        for row in (0..logs.rows()).map(|j| logs.row(j)) {
+            let norm = log_norm(row);
+            let before = self.norms.last().map_or(f64::NEG_INFINITY, |n| n.1);
+            self.norms.push((norm, log_sum([before, norm].into_iter())));
+        }
     }
 
     fn choose_epochs(&mut self) {
@@ -312,6 +326,17 @@ impl<'a> FeatureSummary<'a> {
             .map(|(&f, &t)| if f == t || f == f32::NEG_INFINITY { f32::from(f == t) } else { kernel::exp(f - t) })
             .collect()
     }
+}
+
+/// ln |φ|₂ from ln |φ_l|.
+pub(crate) fn log_norm(logs: &[f32]) -> f64 {
+    0.5 * log_sum(logs.iter().map(|&x| 2.0 * f64::from(x)))
+}
+
+/// ln Σ e^x.
+pub(crate) fn log_sum(logs: impl Iterator<Item = f64> + Clone) -> f64 {
+    let top = logs.clone().fold(f64::NEG_INFINITY, f64::max);
+    if top == f64::NEG_INFINITY { top } else { top + logs.map(|x| (x - top).exp()).sum::<f64>().ln() }
 }
 
 /// Replaces log φ_l by log φ_l − R_l; a feature that no key has yet stays zero.

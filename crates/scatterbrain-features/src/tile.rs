@@ -2,7 +2,7 @@
 //! [`FeatureSummary`].
 
 use crate::map::{LogFeatures, Role};
-use crate::summary::{FeatureSummary, Sums, below_reference, exp_signed};
+use crate::summary::{FeatureSummary, Sums, below_reference, exp_signed, log_norm, log_sum};
 use scatterbrain_core::Matrix;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Keys, TILE_ROWS, Tile, TileBackground};
@@ -318,6 +318,21 @@ impl<'a> FeatureTile<'a> {
             .collect()
     }
 
+    /// The sum from stored features; `None` where they do not hold it.
+    fn off_support_fast(&mut self, row: usize, keys: &[u32], numerator: &mut [f32]) -> Option<(f32, f32, f32)> {
+        if self.lost(row) {
+            return None;
+        }
+        let mut weights = vec![0.0; keys.len()];
+        self.entries_row(row, keys, &mut weights);
+        numerator.fill(0.0);
+        kernel::weighted_sum_rows(self.summary.keys.level, &weights, self.summary.keys.value, keys, numerator);
+        let denominator: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        let magnitude: f64 = weights.iter().map(|&w| f64::from(w.abs())).sum();
+        let held = keys.is_empty() || TRUSTED.contains(&(magnitude as f32));
+        held.then_some((self.scale[row], denominator as f32, magnitude as f32))
+    }
+
     /// The sum in the log domain, in f64: a key's weight is e^top · Σ_l ± e^{t_l − top}.
     fn off_support_logs(&self, row: usize, keys: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
         let summary = self.summary;
@@ -357,6 +372,30 @@ impl<'a> FeatureTile<'a> {
     }
 }
 
+impl FeatureTile<'_> {
+    /// Σ_j |φ(q)|₂|φ(k_j)|₂ over the keys that a row sees, relative to e^scale: no less than Σ |φ_l(q) φ_l(k_j)|
+    /// (Cauchy and Schwarz). It uses no reference, so later keys cannot move it.
+    fn signed_magnitude(&self, row: usize) -> f32 {
+        let norms = &self.summary.norms;
+        let range = self.tile.mask.range(self.tile.rows[row] as usize);
+        let keys = if self.tile.mask.has_boolean() {
+            self.log_norms(&self.visible(row, &[]))
+        } else if range.is_empty() {
+            f64::NEG_INFINITY
+        } else if range.start == 0 {
+            norms[range.end - 1].1
+        } else {
+            log_sum(norms[range].iter().map(|n| n.0))
+        };
+        (log_norm(self.logs.row(row)) + keys - f64::from(self.scale[row])).exp() as f32
+    }
+
+    /// ln Σ |φ(k_j)|₂ over listed keys.
+    fn log_norms(&self, keys: &[u32]) -> f64 {
+        log_sum(keys.iter().map(|&k| self.summary.norms[k as usize].0))
+    }
+}
+
 impl TileBackground for FeatureTile<'_> {
     fn log_scale(&self, row: usize) -> f32 {
         self.scale[row]
@@ -364,6 +403,10 @@ impl TileBackground for FeatureTile<'_> {
 
     fn denominator(&self, row: usize) -> f32 {
         self.denominator[row]
+    }
+
+    fn magnitude(&self, row: usize) -> f32 {
+        if self.summary.map.signed() { self.signed_magnitude(row) } else { self.denominator[row].abs() }
     }
 
     fn numerator(&self, row: usize) -> &[f32] {
@@ -410,18 +453,14 @@ impl TileBackground for FeatureTile<'_> {
 
     fn off_support(&mut self, row: usize, skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
         let keys = self.visible(row, skip);
-        if self.lost(row) {
-            return self.off_support_logs(row, &keys, numerator);
+        let (scale, denominator, magnitude) = match self.off_support_fast(row, &keys, numerator) {
+            Some(sums) => sums,
+            None => self.off_support_logs(row, &keys, numerator),
+        };
+        if !self.summary.map.signed() || keys.is_empty() {
+            return (scale, denominator, magnitude);
         }
-        let mut weights = vec![0.0; keys.len()];
-        self.entries_row(row, &keys, &mut weights);
-        numerator.fill(0.0);
-        kernel::weighted_sum_rows(self.summary.keys.level, &weights, self.summary.keys.value, &keys, numerator);
-        let denominator: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-        let magnitude: f64 = weights.iter().map(|&w| f64::from(w.abs())).sum();
-        if !TRUSTED.contains(&(magnitude as f32)) && !keys.is_empty() {
-            return self.off_support_logs(row, &keys, numerator);
-        }
-        (self.scale[row], denominator as f32, magnitude as f32)
+        let log = log_norm(self.logs.row(row)) + self.log_norms(&keys) - f64::from(scale);
+        (scale, denominator, log.exp() as f32)
     }
 }
