@@ -2,6 +2,7 @@
 
 use scatterbrain_blocks::{TopK, WindowSupport};
 use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
     Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
@@ -110,8 +111,8 @@ impl Preset {
         let keys = |share: usize| (budget / share).max(1);
         let (method, units) = match self {
             Preset::Exact => return Ok(Method::exact()),
-            Preset::Uniform => return Ok(Method::low_rank(FeatureBackground::new(Constant::new(head_dim)?))),
-            Preset::Linear => return Ok(Method::low_rank(FeatureBackground::new(EluFeatures::new(head_dim)?))),
+            Preset::Uniform => return fixed(FeatureBackground::new(Constant::new(head_dim)?)),
+            Preset::Linear => return fixed(FeatureBackground::new(EluFeatures::new(head_dim)?)),
             Preset::Local => (Method::sparse(window(keys(1), causal)?), keys(1)),
             Preset::TopK => (Method::sparse(TopK::new(keys(1))?), keys(1)),
             Preset::Smyrf => (Method::sparse(smyrf(head_dim, keys(2), seed)?), N_HASHES * keys(2)),
@@ -144,6 +145,12 @@ impl Preset {
 /// Streams of a method's seed: hash and features must be independent (mathematics of the paper's theorem).
 const HASH: u64 = 1;
 const FEATURES: u64 = 2;
+
+/// A background whose units no budget decides.
+fn fixed(background: FeatureBackground) -> Result<Method> {
+    let units = background.units();
+    Ok(Method::low_rank(background).with_units(units))
+}
 
 fn window(budget: usize, causal: bool) -> Result<WindowSupport> {
     if causal { WindowSupport::last(budget) } else { WindowSupport::around(budget) }

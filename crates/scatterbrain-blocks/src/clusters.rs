@@ -229,11 +229,14 @@ impl Select for Clusters {
 
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let cluster = |i: &u32| self.rounds[0].query_cluster[*i as usize];
+        // A block sums in another order than a list. Which of them a row takes may depend on its neighbours' clusters
+        // only where no row is hidden from another's: else later tokens would show in its bits.
+        let dense = tile.mask.is_dense();
         let mut start = 0;
         for group in tile.rows.chunk_by(|a, b| cluster(a) == cluster(b)) {
             let rows = start..start + group.len();
             start = rows.end;
-            if group.len() >= DENSE_ROWS {
+            if dense && group.len() >= DENSE_ROWS {
                 let mut keys = Vec::new();
                 self.row_keys(0, group[0] as usize, &mut keys);
                 selection.blocks.push(Block { rows, keys: Keys::List(keys), clip: None });

@@ -28,6 +28,9 @@ impl TopK {
 
 impl Support for TopK {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
+        if self.budget == 0 || self.budget > head.mask.m() {
+            return Err(Error::invalid("budget", format!("1 to {} keys", head.mask.m()), self.budget));
+        }
         Ok(Box::new(Prepared { budget: self.budget, head: *head }))
     }
 
@@ -42,6 +45,10 @@ struct Prepared<'a> {
 }
 
 impl Select for Prepared<'_> {
+    fn reads_all_keys(&self) -> bool {
+        true
+    }
+
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let key = self.head.key;
         let mut panel = vec![0.0; key.cols() * PANEL];

@@ -44,6 +44,10 @@ impl Select for Prepared<'_> {
         self.parts[0].order()
     }
 
+    fn reads_all_keys(&self) -> bool {
+        self.parts.iter().any(|p| p.reads_all_keys())
+    }
+
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         self.parts[0].select(tile, selection);
         let mut more = Selection::default();

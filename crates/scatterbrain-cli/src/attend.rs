@@ -54,8 +54,15 @@ fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Writes beside the target and renames, so that the target is old or new but never half.
+/// Writes beside the target and renames, so that the target is old or new but never half. A link is followed, an old
+/// file keeps its mode, and what is no regular file (a pipe, a device) is written to as it stands.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let old = std::fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes)?;
+        return Ok(());
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -65,6 +72,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.prefix(".scatterbrain-").tempfile_in(folder).map_err(without_path)?;
+    if let Some(old) = old {
+        file.as_file().set_permissions(old.permissions())?;
+    }
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
@@ -73,5 +83,5 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The temporary name means nothing to the user.
 fn without_path(error: std::io::Error) -> std::io::Error {
-    std::io::Error::from(error.kind())
+    error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error)
 }

@@ -120,7 +120,7 @@ impl Bench<'_> {
         self.step(preset, "matrix");
         Ok(MethodResult {
             method: preset.name(),
-            budget: is_budgeted(preset).then_some(self.budget),
+            budget: preset.has_budget().then_some(self.budget),
             units: method.units(),
             causality: causality_name(&method),
             share: report.share,
@@ -143,11 +143,6 @@ impl Bench<'_> {
         self.progress.set_message(format!("{}: {what}", preset.name()));
         self.progress.inc(1);
     }
-}
-
-/// Whether a method spends the budget at all.
-fn is_budgeted(preset: Preset) -> bool {
-    !matches!(preset, Preset::Exact | Preset::Uniform | Preset::Linear)
 }
 
 fn heads(errors: &[Option<f64>], heads: usize) -> Vec<HeadResult> {

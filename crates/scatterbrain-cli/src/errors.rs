@@ -31,14 +31,15 @@ pub(crate) fn row_errors(exact: &[f64], estimate: &[f32], sizes: &Sizes) -> RowE
     RowErrors { summary, heads, zero_rows: errors.len() - kept.len() }
 }
 
-/// |o − ô|/|o|; 0 where both are zero, infinite where o alone is.
+/// |o − ô|/|o|; 0 where both are zero, infinite where o alone is. An estimate that is not finite has the error NaN.
 fn row_error(exact: &[f64], estimate: &[f32]) -> f64 {
     let norm = exact.iter().map(|o| o * o).sum::<f64>();
     let difference = exact.iter().zip(estimate).map(|(o, e)| (o - f64::from(*e)).powi(2)).sum::<f64>();
     match (norm == 0.0, difference == 0.0) {
         (true, true) => 0.0,
         (true, false) => f64::INFINITY,
-        _ => (difference / norm).sqrt(),
+        _ if difference.is_finite() => (difference / norm).sqrt(),
+        _ => f64::NAN,
     }
 }
 
@@ -79,6 +80,9 @@ mod tests {
         let e = row_errors(&[0.0], &[1.0], &sizes);
         assert_eq!((e.summary.mean, e.heads[0], e.zero_rows), (None, None, 1));
         assert_eq!(row_errors(&[0.0], &[0.0], &sizes).summary.max, Some(0.0));
+        // An infinite estimate of a row that is not zero is no zero row.
+        let lost = row_errors(&[1.0], &[f32::INFINITY], &sizes);
+        assert!(lost.summary.max.unwrap().is_nan() && lost.zero_rows == 0);
     }
 
     #[test]

@@ -376,3 +376,32 @@ fn a_closed_stdout_is_quiet() {
     let out = child.wait_with_output().expect("the program ends");
     assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(0), ""));
 }
+
+#[cfg(unix)]
+#[test]
+fn attend_respects_what_stands_at_the_target() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let attend = |target: &Path| {
+        let target = target.to_str().expect("UTF-8");
+        program(&["attend", FIXTURE, "--method", "uniform", "-o", target])
+    };
+    let read = |name: &str| std::fs::read(path(name)).expect("a file");
+
+    std::fs::write(path("old"), b"old").expect("written");
+    std::fs::set_permissions(path("old"), std::fs::Permissions::from_mode(0o600)).expect("set");
+    symlink(path("old"), path("link")).expect("linked");
+    assert_eq!(attend(&path("link")).status.code(), Some(0));
+    assert!(std::fs::symlink_metadata(path("link")).expect("there").is_symlink());
+    assert!(SafeTensors::deserialize(&read("old")).is_ok(), "the link's file was written");
+    assert_eq!(std::fs::metadata(path("old")).expect("there").permissions().mode() & 0o777, 0o600);
+
+    // A pipe stays a pipe, and its reader gets the file.
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().expect("mkfifo").success());
+    let pipe = path("pipe");
+    let reader = std::thread::spawn(move || std::fs::read(pipe).expect("read"));
+    assert_eq!(attend(&path("pipe")).status.code(), Some(0));
+    assert!(SafeTensors::deserialize(&reader.join().expect("joined")).is_ok());
+    assert!(std::fs::metadata(path("pipe")).expect("there").file_type().is_fifo());
+}

@@ -193,7 +193,13 @@ impl Call<'_> {
             let (b, h) = (bh / heads, bh % heads);
             let mask = self.mask.head(b, h, n, m);
             let (query, key) = (self.query.head(b, h), self.key.head(b, h / (heads / kv_heads)));
-            check::check_range(query.matrix(), key.matrix(), self.scale, &mask)
+            check::check_range(query.matrix(), key.matrix(), self.scale, &mask)?;
+            // Once a group.
+            let group = heads / kv_heads;
+            if h % group == 0 {
+                check::check_values(self.value.head(b, h / group).matrix(), &mask)?;
+            }
+            Ok(())
         })
     }
 

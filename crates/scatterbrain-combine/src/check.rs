@@ -5,6 +5,12 @@ use scatterbrain_core::{Error, HeadMask, Mask, Matrix, Result, Rows, Tensor, ker
 /// Logits and squared norms may reach this; beyond, differences of logits could overflow.
 const LARGEST: f64 = f32::MAX as f64 / 16.0;
 
+/// Elements of an output that some machine could hold.
+const LONGEST: usize = isize::MAX as usize / 4;
+
+/// Sums of values, in the scale of features that may exceed their reference by e^16, may reach this.
+const LARGEST_SUM: f64 = LARGEST / 8.9e6;
+
 /// Sizes of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -34,6 +40,12 @@ impl Sizes {
         if n.max(m) > u32::MAX as usize / 2 {
             return Err(Error::invalid("n, m", "at most 2^31 - 1 rows", n.max(m)));
         }
+        let product =
+            |sizes: &[usize]| sizes.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).filter(|&x| x < LONGEST);
+        if product(&[batch, heads, n, d_v]).is_none() {
+            let got = format!("[{batch}, {heads}, {n}, {d_v}]");
+            return Err(Error::invalid("query", format!("an output of less than {LONGEST} elements"), got));
+        }
         mask.check(batch, heads, n, m)?;
         Ok(Self { batch, heads, kv_heads, n, m, d_v })
     }
@@ -58,6 +70,17 @@ pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
     }
     *rows = Rows::Owned { data, rows: count, cols };
     Some(tainted)
+}
+
+/// Refuses finite values whose sums leave f32.
+pub(crate) fn check_values(value: Matrix<'_>, mask: &HeadMask<'_>) -> Result<()> {
+    let finite = value.iter().take(mask.length()).flatten().filter(|x| x.is_finite());
+    let magnitude = f64::from(finite.fold(0.0f32, |a, x| a.max(x.abs()))) * mask.length() as f64;
+    if magnitude > LARGEST_SUM {
+        let magnitude = format!("{magnitude:.1e}");
+        return Err(Error::Overflow { argument: "value", quantity: "the largest sum over keys", magnitude });
+    }
+    Ok(())
 }
 
 /// Refuses finite inputs whose logits or norms leave f32. Rows that are not finite are left to [`repair`].

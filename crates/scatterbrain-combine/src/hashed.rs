@@ -33,9 +33,16 @@ fn check_size(size: usize) -> Result<()> {
     if size == 0 { Err(Error::invalid("cluster_size", "at least 1 key", 0)) } else { Ok(()) }
 }
 
+fn check_fits(size: usize, m: usize) -> Result<()> {
+    if size == 0 || size > m {
+        return Err(Error::invalid("cluster_size", format!("1 to {m} keys"), size));
+    }
+    Ok(())
+}
+
 impl Support for SmyrfSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        check_size(self.cluster_size)?;
+        check_fits(self.cluster_size, head.mask.m())?;
         let (n, m, length) = (head.mask.n(), head.mask.m(), head.mask.length());
         let rows = KeyRows { sorted: length, norms: length };
         let orders = self.hash.orders(head.level, head.query, head.key, rows)?;
@@ -122,7 +129,7 @@ impl ReformerSupport {
 
 impl Support for ReformerSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        check_size(self.bucket_size)?;
+        check_fits(self.bucket_size, head.mask.m())?;
         let codes = codes(&self.fitted(head.mask.length())?, head)?;
         let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
         let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;

@@ -86,7 +86,13 @@ impl Method {
         Ok(self)
     }
 
-    /// Units per query, where a budget was stated.
+    /// States the units used by a method without a budget.
+    pub fn with_units(mut self, units: usize) -> Self {
+        self.units = Some(units);
+        self
+    }
+
+    /// Units per query, where they were stated.
     pub fn units(&self) -> Option<usize> {
         self.units
     }

@@ -395,21 +395,29 @@ impl Pass<'_> {
         if self.head.tainted_keys.is_none() && self.head.tainted_queries.is_none() {
             return;
         }
-        let tainted = |flags: Option<&[bool]>, i: usize| flags.is_some_and(|t| t[i]);
         let d_v = self.head.value.cols();
-        for (r, &i) in self.tile.rows.iter().enumerate() {
-            let i = i as usize;
-            let uses = |k: &u32| self.head.mask.sees(i, *k as usize);
-            let keys: Vec<u32> = if self.background.is_some() {
-                self.head.mask.range(i).map(|k| k as u32).filter(uses).collect()
-            } else {
-                self.selection.row(r).into_iter().filter(uses).collect()
-            };
-            let bad = tainted(self.head.tainted_queries, i)
-                || keys.iter().any(|&k| tainted(self.head.tainted_keys, k as usize));
-            if bad && !keys.is_empty() {
+        let all = self.background.is_some() || self.head.select.is_some_and(|s| s.reads_all_keys());
+        for r in 0..self.tile.rows.len() {
+            let i = self.tile.rows[r] as usize;
+            let keys = if all { None } else { Some(self.selection.row(r)) };
+            if self.spoiled(i, keys.as_deref()) {
                 self.out.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
                 self.out.log_sum_exp[r] = f32::NAN;
+            }
+        }
+    }
+
+    /// Whether query i, or a key among those it uses (`None`: all that it sees), is not finite.
+    fn spoiled(&self, i: usize, keys: Option<&[u32]>) -> bool {
+        let mask = self.head.mask;
+        let query = self.head.tainted_queries.is_some_and(|t| t[i]);
+        let key = |k: usize| self.head.tainted_keys.is_some_and(|t| t[k]);
+        match keys {
+            Some(keys) => keys.iter().map(|&k| k as usize).any(|k| (query || key(k)) && mask.sees(i, k)),
+            None if query => mask.visible(i) > 0,
+            None => {
+                let allowed = mask.allowed_row(i);
+                mask.range(i).any(|k| key(k) && allowed.is_none_or(|a| a[k] != 0))
             }
         }
     }

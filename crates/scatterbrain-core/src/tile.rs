@@ -160,6 +160,11 @@ pub trait Select: Send + Sync {
         None
     }
 
+    /// Whether a row's choice reads every key that the row sees, so that a key which is not finite spoils it.
+    fn reads_all_keys(&self) -> bool {
+        false
+    }
+
     /// Writes the keys of the tile's rows into an empty selection.
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection);
 }

@@ -101,7 +101,20 @@ pub(super) const FAULTS: &[Fault] = &[
         "denominator > CANCELLED * terms",
         "denominator > -CANCELLED * terms",
     ),
-    fault("taint-not-marked", COMBINE, TILE, "if bad && !keys.is_empty()", "if bad && keys.is_empty()"),
+    fault(
+        "taint-not-marked",
+        COMBINE,
+        TILE,
+        "if self.spoiled(i, keys.as_deref()) {",
+        "if self.spoiled(i, None) && false {",
+    ),
+    fault(
+        "neighbours-decide-the-kernel",
+        COMBINE,
+        CLUSTERS,
+        "if dense && group.len() >= DENSE_ROWS {",
+        "let _ = dense;\n            if group.len() >= DENSE_ROWS {",
+    ),
     fault(
         "softmax-not-rescaled",
         CORE,

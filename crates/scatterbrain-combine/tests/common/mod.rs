@@ -133,14 +133,19 @@ impl Case {
             0 => return None,
             1 => Arc::new(WindowSupport::around(13).unwrap()),
             2 => Arc::new(WindowSupport::last(70).unwrap()),
-            3 => Arc::new(TopK::new(6).unwrap()),
-            4 => Arc::new(smyrf(7)),
-            5 => Arc::new(ReformerSupport::new(ReformerRotation::sample(self.d, 2, 6, seed).unwrap(), 5).unwrap()),
+            3 => Arc::new(TopK::new(6.min(self.m)).unwrap()),
+            4 => Arc::new(smyrf(7.min(self.m))),
+            5 => Arc::new(
+                ReformerSupport::new(ReformerRotation::sample(self.d, 2, 6, seed).unwrap(), 5.min(self.m)).unwrap(),
+            ),
             6 => Arc::new(HashSupport::new(SignRandomProjection::sample(self.d, 2, 3, seed).unwrap())),
             7 => Arc::new(Layout::BigBird { shape, window: 1, global: 1, random: 1, seed }),
             8 => {
-                let parts: [Arc<dyn Support>; 3] =
-                    [Arc::new(smyrf(9)), Arc::new(WindowSupport::around(8).unwrap()), Arc::new(TopK::new(4).unwrap())];
+                let parts: [Arc<dyn Support>; 3] = [
+                    Arc::new(smyrf(9.min(self.m))),
+                    Arc::new(WindowSupport::around(8).unwrap()),
+                    Arc::new(TopK::new(4.min(self.m)).unwrap()),
+                ];
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
             _ => Arc::new(Full),
