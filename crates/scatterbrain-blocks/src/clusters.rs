@@ -12,6 +12,7 @@
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// No cluster: a padded key, or a query that meets nobody.
 const NONE: u32 = u32::MAX;
@@ -123,6 +124,13 @@ impl Round {
         }
     }
 
+    /// Those of a cluster's keys, which ascend, that lie in an interval.
+    fn keys_within(&self, cluster: u32, seen: &Range<usize>) -> &[u32] {
+        let keys = self.keys(cluster);
+        let below = |limit: usize| keys.partition_point(|&k| (k as usize) < limit);
+        &keys[below(seen.start)..below(seen.end).max(below(seen.start))]
+    }
+
     /// The cluster before, around the corner; `None` where there is no other.
     fn before(&self, cluster: u32) -> Option<u32> {
         let count = self.offsets.len() as u32 - 1;
@@ -210,14 +218,19 @@ impl Clusters {
         self.rounds[0].key_cluster.len()
     }
 
-    fn row_keys(&self, round: usize, query_idx: usize, out: &mut Vec<u32>) {
+    /// Appends a query's keys of one round that lie in `seen` and in no earlier round's clusters.
+    fn row_keys(&self, round: usize, query_idx: usize, seen: &Range<usize>, out: &mut Vec<u32>) {
         let r = &self.rounds[round];
-        let c = r.query_cluster[query_idx];
-        let before = if self.lookback { r.before(c) } else { None };
-        let fresh = |k: &&u32| !self.rounds[..round].iter().any(|e| e.meets(query_idx, **k, self.lookback));
-        out.extend(r.keys(c).iter().filter(fresh));
-        if let Some(b) = before {
-            out.extend(r.keys(b).iter().filter(fresh));
+        let cluster = r.query_cluster[query_idx];
+        let before = if self.lookback { r.before(cluster) } else { None };
+        for cluster in [Some(cluster), before].into_iter().flatten() {
+            let keys = r.keys_within(cluster, seen);
+            if round == 0 {
+                out.extend_from_slice(keys);
+            } else {
+                let fresh = |k: &&u32| !self.rounds[..round].iter().any(|e| e.meets(query_idx, **k, self.lookback));
+                out.extend(keys.iter().filter(fresh));
+            }
         }
     }
 }
@@ -238,17 +251,18 @@ impl Select for Clusters {
             start = rows.end;
             if dense && group.len() >= DENSE_ROWS {
                 let mut keys = Vec::new();
-                self.row_keys(0, group[0] as usize, &mut keys);
+                self.row_keys(0, group[0] as usize, &tile.mask.range(group[0] as usize), &mut keys);
                 selection.blocks.push(Block { rows, keys: Keys::List(keys), clip: None });
             } else {
                 for (r, &i) in rows.zip(group) {
-                    self.row_keys(0, i as usize, &mut selection.lists[r]);
+                    self.row_keys(0, i as usize, &tile.mask.range(i as usize), &mut selection.lists[r]);
                 }
             }
         }
         for (r, &i) in tile.rows.iter().enumerate() {
+            let seen = tile.mask.range(i as usize);
             for round in 1..self.rounds.len() {
-                self.row_keys(round, i as usize, &mut selection.lists[r]);
+                self.row_keys(round, i as usize, &seen, &mut selection.lists[r]);
             }
         }
     }

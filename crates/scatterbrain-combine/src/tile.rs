@@ -111,6 +111,23 @@ struct Lanes {
     pairs: [usize; PANEL],
 }
 
+impl Lanes {
+    /// One lane as a row, and its background's log-scale.
+    fn row(&self, lane: usize, d_v: usize) -> (Row, f32) {
+        let mut numerator = vec![0.0; d_v];
+        kernel::unpack(&self.numerator, lane, 1.0, &mut numerator);
+        let row = Row {
+            max: self.running.max[lane],
+            sum: self.running.sum[lane],
+            numerator,
+            taken: self.taken[lane],
+            taken_magnitude: self.taken_magnitude[lane],
+            pairs: self.pairs[lane],
+        };
+        (row, self.log_scale[lane])
+    }
+}
+
 /// Running sums of one row.
 struct Row {
     max: f32,
@@ -124,26 +141,40 @@ struct Row {
 impl Pass<'_> {
     fn panel(&mut self, panel: usize) {
         let rows = panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len());
-        let mut lanes = self.start(&rows);
+        let lanes = self.blocks(panel, &rows);
+        for r in rows {
+            let (row, log_scale) = match &lanes {
+                Some(lanes) => lanes.row(r % PANEL, self.head.value.cols()),
+                None => self.start_row(r),
+            };
+            self.row(r, log_scale, row);
+        }
+    }
+
+    /// The dense blocks of a panel; `None` where there are none: then nothing need be transposed.
+    fn blocks(&mut self, panel: usize, rows: &Range<usize>) -> Option<Lanes> {
         let blocks = std::mem::take(&mut self.selection.blocks);
+        let mut lanes = None;
         for block in blocks.iter().filter(|b| b.rows.start < rows.end && rows.start < b.rows.end) {
-            self.block(panel, &rows, block, &mut lanes);
+            let lanes = lanes.get_or_insert_with(|| self.start(rows));
+            self.block(panel, rows, block, lanes);
         }
         self.selection.blocks = blocks;
-        for r in rows.clone() {
-            let lane = r - rows.start;
-            let mut row = Row {
-                max: lanes.running.max[lane],
-                sum: lanes.running.sum[lane],
-                numerator: vec![0.0; self.head.value.cols()],
-                taken: lanes.taken[lane],
-                taken_magnitude: lanes.taken_magnitude[lane],
-                pairs: lanes.pairs[lane],
-            };
-            kernel::unpack(&lanes.numerator, lane, 1.0, &mut row.numerator);
-            self.list(r, lanes.log_scale[lane], &mut row);
-            self.finish(r, lanes.log_scale[lane], row);
-        }
+        lanes
+    }
+
+    /// What is left of a row once its blocks are done.
+    fn row(&mut self, r: usize, log_scale: f32, mut row: Row) {
+        self.list(r, log_scale, &mut row);
+        self.finish(r, log_scale, row);
+    }
+
+    fn start_row(&self, r: usize) -> (Row, f32) {
+        let (log_scale, numerator) = match &self.background {
+            Some(background) => (background.log_scale(r), background.numerator(r).to_vec()),
+            None => (f32::NEG_INFINITY, vec![0.0; self.head.value.cols()]),
+        };
+        (Row { max: log_scale, sum: 0.0, numerator, taken: 0.0, taken_magnitude: 0.0, pairs: 0 }, log_scale)
     }
 
     fn start(&self, rows: &Range<usize>) -> Lanes {
