@@ -8,8 +8,8 @@ const LARGEST: f64 = f32::MAX as f64 / 16.0;
 /// Elements of an output that some machine could hold.
 const LONGEST: usize = isize::MAX as usize / 4;
 
-/// Sums of values, in the scale of features that may exceed their reference by e^16, may reach this.
-const LARGEST_SUM: f64 = LARGEST / 8.9e6;
+/// Sums of values, in the scale of features that may exceed their reference by e^32, may reach this.
+const LARGEST_SUM: f64 = LARGEST / 7.9e13;
 
 /// Sizes of a call.
 #[derive(Debug, Clone, Copy)]

@@ -366,8 +366,8 @@ fn sums_of_values_that_overflow_are_a_typed_error() {
         attend(&tensor(&q), &tensor(&q), &v, &Mask::default(), &Method::exact(), &options())
     };
     assert_eq!(named(call(&v)), "value");
-    let large = call(&[1e29; 8]).unwrap().output;
-    assert!(large.iter().all(|x| (x / 1e29 - 1.0).abs() < 1e-6), "{large:?}");
+    let large = call(&[1e22; 8]).unwrap().output;
+    assert!(large.iter().all(|x| (x / 1e22 - 1.0).abs() < 1e-6), "{large:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!
 //! **Strict causality.** A causal row may not be touched, to the bit, by later keys. Keys are cut in blocks that
 //! match query tiles. The references of a block's own rows come from earlier blocks (its *prefix* epoch); they are
-//! raised when a block exceeds them by e^16 (its *settled* epoch, which later rows use). Sums are kept per
+//! raised when a block exceeds them by e^32 (its *settled* epoch, which later rows use). Sums are kept per
 //! block boundary, in the prefix epoch. In the rare block whose epochs differ, its own rows use features computed
 //! afresh in the prefix epoch.
 //!
@@ -34,7 +34,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// How far (natural log) a block may exceed its references before they are raised.
-const HYSTERESIS: f32 = 16.0;
+const HYSTERESIS: f32 = 32.0;
 /// Any feature map as the background of attention.
 ///
 /// ```
