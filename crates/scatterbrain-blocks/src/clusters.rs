@@ -9,13 +9,15 @@
 //!
 //! and a pair found by several rounds counts once.
 
-use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
+use scatterbrain_core::tile::{Block, Except, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// No cluster: a padded key, or a query that meets nobody.
 const NONE: u32 = u32::MAX;
+/// The code of a query without a cluster, which no key has.
+const NOBODY: u32 = u32::MAX - 1;
 /// Neighbours of one cluster that are worth a dense block; fewer go by lists.
 const DENSE_ROWS: usize = 4;
 
@@ -25,10 +27,12 @@ const DENSE_ROWS: usize = 4;
 pub struct Round {
     query_cluster: Vec<u32>,
     key_cluster: Vec<u32>,
+    /// Queries by cluster, ascending inside each; those without one last.
+    query_order: Vec<u32>,
     /// Keys by cluster, ascending inside each.
     key_order: Vec<u32>,
     /// Cluster c holds `key_order[offsets[c]..offsets[c + 1]]`.
-    offsets: Vec<usize>,
+    offsets: Vec<u32>,
 }
 
 /// What a round is made from; the rest is derived, so that a file cannot contradict itself.
@@ -68,22 +72,12 @@ impl Round {
         if count > limit {
             return Err(Error::invalid("cluster", format!("numbers below {limit}"), count - 1));
         }
-        let mut offsets = vec![0; count + 1];
-        for c in key_cluster.iter().filter(used) {
-            offsets[*c as usize + 1] += 1;
-        }
-        for c in 0..count {
-            offsets[c + 1] += offsets[c];
-        }
-        let mut next = offsets.clone();
-        let mut key_order = vec![0; offsets[count]];
-        for (j, c) in key_cluster.iter().enumerate().filter(|(_, c)| **c != NONE) {
-            key_order[next[*c as usize]] = j as u32;
-            next[*c as usize] += 1;
-        }
+        let (query_order, _) = by_cluster(&query_cluster, count);
+        let (mut key_order, offsets) = by_cluster(key_cluster, count);
+        key_order.truncate(offsets[count] as usize);
         let mut padded = key_cluster.to_vec();
         padded.resize(m, NONE);
-        Ok(Self { query_cluster, key_cluster: padded, key_order, offsets })
+        Ok(Self { query_cluster, key_cluster: padded, query_order, key_order, offsets })
     }
 
     /// Balanced clusters from two orders: position p of an order lies in cluster `p / size`.
@@ -119,7 +113,7 @@ impl Round {
 
     fn keys(&self, cluster: u32) -> &[u32] {
         match self.offsets.get(cluster as usize..cluster as usize + 2) {
-            Some(&[start, end]) => &self.key_order[start..end],
+            Some(&[start, end]) => &self.key_order[start as usize..end as usize],
             _ => &[],
         }
     }
@@ -143,6 +137,25 @@ impl Round {
     }
 }
 
+/// Indices by cluster, ascending inside each, those of [`NONE`] last; and where each of `count` clusters starts.
+fn by_cluster(clusters: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
+    let place = |c: u32| (c as usize).min(count);
+    let mut offsets = vec![0; count + 2];
+    clusters.iter().for_each(|&c| offsets[place(c) + 1] += 1);
+    for c in 0..count {
+        offsets[c + 1] += offsets[c];
+    }
+    let mut next = offsets.clone();
+    let mut order = vec![0; clusters.len()];
+    for (i, &c) in clusters.iter().enumerate() {
+        let next = &mut next[place(c)];
+        order[*next as usize] = i as u32;
+        *next += 1;
+    }
+    offsets.truncate(count + 1);
+    (order, offsets)
+}
+
 fn cut(argument: &'static str, order: &[u32], size: usize, count: usize) -> Result<Vec<u32>> {
     if size == 0 {
         return Err(Error::invalid(argument, "clusters of at least 1", 0));
@@ -163,7 +176,6 @@ fn cut(argument: &'static str, order: &[u32], size: usize, count: usize) -> Resu
 pub struct Clusters {
     rounds: Vec<Round>,
     lookback: bool,
-    order: Vec<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -203,9 +215,7 @@ impl Clusters {
                 format!("{:?}", size(r)),
             ));
         }
-        let mut order: Vec<u32> = (0..first.query_cluster.len() as u32).collect();
-        order.sort_by_key(|&i| first.query_cluster[i as usize]);
-        Ok(Self { rounds, lookback, order })
+        Ok(Self { rounds, lookback })
     }
 
     /// Number of queries.
@@ -235,35 +245,69 @@ impl Clusters {
     }
 }
 
-impl Select for Clusters {
-    fn order(&self) -> Option<&[u32]> {
-        Some(&self.order)
-    }
-
-    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
-        let cluster = |i: &u32| self.rounds[0].query_cluster[*i as usize];
-        // A block sums in another order than a list. Which of them a row takes may depend on its neighbours' clusters
-        // only where no row is hidden from another's: else later tokens would show in its bits.
-        let dense = tile.mask.is_dense();
+impl Clusters {
+    /// The keys of one round for the tile's rows: a block where neighbours share a cluster, and `dense` allows, else
+    /// lists.
+    fn select_round(&self, round: usize, dense: bool, tile: &Tile<'_>, selection: &mut Selection) {
+        let cluster = |i: &u32| self.rounds[round].query_cluster[*i as usize];
         let mut start = 0;
         for group in tile.rows.chunk_by(|a, b| cluster(a) == cluster(b)) {
             let rows = start..start + group.len();
             start = rows.end;
             if dense && group.len() >= DENSE_ROWS {
-                let mut keys = Vec::new();
-                self.row_keys(0, group[0] as usize, &tile.mask.range(group[0] as usize), &mut keys);
-                selection.blocks.push(Block { rows, keys: Keys::List(keys), clip: None });
+                selection.blocks.push(self.block(round, rows, group));
             } else {
                 for (r, &i) in rows.zip(group) {
-                    self.row_keys(0, i as usize, &tile.mask.range(i as usize), &mut selection.lists[r]);
+                    self.row_keys(round, i as usize, &tile.mask.range(i as usize), &mut selection.lists[r]);
                 }
             }
         }
+    }
+
+    /// Queries of one cluster against its keys, without the pairs of earlier rounds.
+    fn block(&self, round: usize, rows: Range<usize>, queries: &[u32]) -> Block {
+        let r = &self.rounds[round];
+        let cluster = r.query_cluster[queries[0] as usize];
+        let before = if self.lookback { r.before(cluster) } else { None };
+        let mut keys = r.keys(cluster).to_vec();
+        keys.extend(before.map_or(&[][..], |c| r.keys(c)));
+        let mut except = Vec::new();
+        for earlier in &self.rounds[..round] {
+            let key_codes: Vec<u32> = keys.iter().map(|&k| earlier.key_cluster[k as usize]).collect();
+            let own = |i: &u32| Some(earlier.query_cluster[*i as usize]).filter(|&c| c != NONE);
+            let codes = |of: &dyn Fn(&u32) -> Option<u32>| queries.iter().map(|i| of(i).unwrap_or(NOBODY)).collect();
+            if self.lookback {
+                let rows = codes(&|i| own(i).and_then(|c| earlier.before(c)));
+                except.push(Except { rows, keys: key_codes.clone() });
+            }
+            except.push(Except { rows: codes(&own), keys: key_codes });
+        }
+        Block { except, ..Block::new(rows, Keys::List(keys)) }
+    }
+}
+
+impl Select for Clusters {
+    fn passes(&self) -> usize {
+        self.rounds.len()
+    }
+
+    fn order(&self, pass: usize) -> Option<&[u32]> {
+        Some(&self.rounds[pass].query_order)
+    }
+
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        // A block sums in another order than a list. Which of them a row takes may depend on its neighbours' clusters
+        // only where no row is hidden from another's: else later tokens would show in its bits.
+        self.select_round(0, tile.mask.is_dense(), tile, selection);
         for (r, &i) in tile.rows.iter().enumerate() {
             let seen = tile.mask.range(i as usize);
             for round in 1..self.rounds.len() {
                 self.row_keys(round, i as usize, &seen, &mut selection.lists[r]);
             }
         }
+    }
+
+    fn select_pass(&self, pass: usize, tile: &Tile<'_>, selection: &mut Selection) {
+        self.select_round(pass, true, tile, selection);
     }
 }

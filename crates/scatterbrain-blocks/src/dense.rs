@@ -1,7 +1,7 @@
 //! The way back from a support to a matrix, for plots, inspection and tests.
 
-use scatterbrain_core::tile::{Head, Support, TILE_ROWS, Tile};
-use scatterbrain_core::{Error, Result};
+use scatterbrain_core::tile::{Head, Selection, Support, TILE_ROWS, Tile};
+use scatterbrain_core::{Error, HeadMask, Result};
 
 /// The support of a head as a dense `[n, m]` mask, hidden pairs left out. Allocates n × m.
 ///
@@ -11,24 +11,30 @@ pub fn to_dense_mask(support: &dyn Support, head: &Head<'_>) -> Result<Vec<bool>
     let select = support.prepare(head)?;
     let (n, m) = (head.mask.n(), head.mask.m());
     let mut dense = vec![false; n * m];
-    let rows: Vec<u32> = match select.order().filter(|_| head.mask.is_dense()) {
-        Some(order) => order.to_vec(),
-        None => (0..n as u32).collect(),
-    };
-    let mut selection = Default::default();
-    for rows in rows.chunks(TILE_ROWS) {
-        let tile = Tile { rows, query: head.query, mask: head.mask };
-        scatterbrain_core::tile::Selection::reset(&mut selection, rows.len());
-        select.select(&tile, &mut selection);
-        for (r, &i) in rows.iter().enumerate() {
-            let keys = selection.row(r);
-            if let Some(twice) = keys.windows(2).find(|w| w[0] == w[1]) {
-                return Err(Error::invalid("support", "each pair once", format!("pair ({i}, {}) twice", twice[0])));
-            }
-            for k in keys.into_iter().filter(|&k| head.mask.sees(i as usize, k as usize)) {
-                dense[i as usize * m + k as usize] = true;
+    let natural: Vec<u32> = (0..n as u32).collect();
+    let passes = if head.mask.is_dense() { select.passes() } else { 1 };
+    let mut selection = Selection::default();
+    for pass in 0..passes {
+        let order = select.order(pass).filter(|_| head.mask.is_dense()).unwrap_or(&natural);
+        for rows in order.chunks(TILE_ROWS) {
+            let tile = Tile { rows, query: head.query, mask: head.mask };
+            selection.reset(rows.len());
+            if passes > 1 { select.select_pass(pass, &tile, &mut selection) } else { select.select(&tile, &mut selection) }
+            for (r, &i) in rows.iter().enumerate() {
+                add_row(&selection.row(r), i as usize, head.mask, &mut dense[i as usize * m..(i as usize + 1) * m])?;
             }
         }
     }
     Ok(dense)
+}
+
+fn add_row(keys: &[u32], query_idx: usize, mask: &HeadMask<'_>, dense: &mut [bool]) -> Result<()> {
+    for (at, &k) in keys.iter().enumerate() {
+        let visible = mask.sees(query_idx, k as usize);
+        if dense[k as usize] || (at > 0 && keys[at - 1] == k) {
+            return Err(Error::invalid("support", "each pair once", format!("pair ({query_idx}, {k}) twice")));
+        }
+        dense[k as usize] = visible;
+    }
+    Ok(())
 }

@@ -20,6 +20,6 @@ impl Support for Full {
 
 impl Select for Full {
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
-        selection.blocks.push(Block { rows: 0..tile.rows.len(), keys: Keys::Range(0..tile.mask.length()), clip: None });
+        selection.blocks.push(Block::new(0..tile.rows.len(), Keys::Range(0..tile.mask.length())));
     }
 }

@@ -192,7 +192,7 @@ impl Select for BlockLayout {
             for run in self.rows[block_row(&group[0])].chunk_by(|a, b| a + 1 == *b) {
                 let end = (run[run.len() - 1] as usize + 1).saturating_mul(self.shape.keys).min(self.m);
                 let keys = run[0] as usize * self.shape.keys..end;
-                selection.blocks.push(Block { rows: rows.clone(), keys: Keys::Range(keys), clip: None });
+                selection.blocks.push(Block::new(rows.clone(), Keys::Range(keys)));
             }
         }
     }

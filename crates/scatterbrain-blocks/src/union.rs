@@ -40,8 +40,8 @@ struct Prepared<'a> {
 }
 
 impl Select for Prepared<'_> {
-    fn order(&self) -> Option<&[u32]> {
-        self.parts[0].order()
+    fn order(&self, pass: usize) -> Option<&[u32]> {
+        self.parts[0].order(pass)
     }
 
     fn reads_all_keys(&self) -> bool {

@@ -71,11 +71,8 @@ impl Select for WindowSupport {
             let start = clip.iter().map(|r| r.start).min().unwrap_or(0);
             let end = clip.iter().map(|r| r.end).max().unwrap_or(0);
             let first = panel * PANEL;
-            selection.blocks.push(Block {
-                rows: first..first + rows.len(),
-                keys: Keys::Range(start..end.max(start)),
-                clip: Some(clip),
-            });
+            let block = Block::new(first..first + rows.len(), Keys::Range(start..end.max(start)));
+            selection.blocks.push(Block { clip: Some(clip), ..block });
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The one public call: checks, per-head preparation, tiles in the caller's rayon pool.
 
-use crate::check::{self, Sizes};
+use crate::check::{self, Side, Sizes};
 use crate::method::{Kind, Method};
-use crate::tile::{PreparedHead, compute};
+use crate::tile::{Carried, PreparedHead, compute};
 use rayon::prelude::*;
+use scatterbrain_core::kernel::{self, Extent};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support, TILE_ROWS};
-use scatterbrain_core::{Error, Level, Mask, Result, Tensor};
+use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -133,18 +134,19 @@ pub fn attend_into(
         return Err(Error::invalid("scale", "a finite number", scale));
     }
     let call = Call { query, key, value, mask, sizes, scale, level: options.level.unwrap_or_else(Level::detect) };
-    let mut own_lse = Vec::new();
-    let lse = match log_sum_exp {
-        Some(l) => l,
-        None => {
-            own_lse.resize(rows, 0.0);
-            &mut own_lse
-        }
-    };
     match &method.kind {
-        Kind::Combined(support, background) => call.combined(support.as_deref(), background.as_deref(), output, lse),
-        Kind::Average(support, background) => call.average(support, background, options, output, lse),
+        Kind::Combined(support, background) => {
+            call.combined(support.as_deref(), background.as_deref(), output, log_sum_exp)
+        }
+        Kind::Average(support, background) => call.average(support, background, options, output, log_sum_exp),
     }
+}
+
+/// Extents of a key/value head and of the query heads that share it.
+struct GroupExtent {
+    query: Vec<Extent>,
+    key: Extent,
+    value: Extent,
 }
 
 struct Call<'a> {
@@ -163,17 +165,21 @@ impl Call<'_> {
         support: Option<&dyn Support>,
         background: Option<&dyn Background>,
         output: &mut [f32],
-        lse: &mut [f32],
+        lse: Option<&mut [f32]>,
     ) -> Result<Report> {
-        self.check_ranges()?;
+        // Only under a causal mask can later keys exceed a background's references.
+        let extents = self.check_ranges(background.is_some() && self.mask.causal)?;
         let Sizes { heads, kv_heads, n, d_v, .. } = self.sizes;
         let group = heads / kv_heads;
-        let groups: Vec<Result<Vec<(HeadReport, Duration)>>> = output
-            .par_chunks_mut(group * n * d_v)
-            .zip(lse.par_chunks_mut(group * n))
-            .enumerate()
-            .map(|(g, (output, lse))| self.group(g / kv_heads, g % kv_heads, support, background, output, lse))
-            .collect();
+        let run = |g, output, lse| self.group(g, &extents[g], (support, background), output, lse);
+        let outputs = output.par_chunks_mut(group * n * d_v);
+        let groups: Vec<Result<Vec<(HeadReport, Duration)>>> = match lse {
+            Some(lse) => {
+                let both = outputs.zip(lse.par_chunks_mut(group * n)).enumerate();
+                both.map(|(g, (output, lse))| run(g, output, Some(lse))).collect()
+            }
+            None => outputs.enumerate().map(|(g, output)| run(g, output, None)).collect(),
+        };
         let mut report = Report { background_units: background.map_or(0, |b| b.units()), ..Report::default() };
         for group in groups {
             for (head, setup) in group? {
@@ -186,40 +192,46 @@ impl Call<'_> {
         Ok(report)
     }
 
-    /// Ranges of all heads, before any output is written.
-    fn check_ranges(&self) -> Result<()> {
+    /// Ranges of all heads, before any output is written; the extents are kept, a group at a time.
+    fn check_ranges(&self, grown: bool) -> Result<Vec<GroupExtent>> {
         let Sizes { batch, heads, kv_heads, n, m, .. } = self.sizes;
-        (0..batch * heads).into_par_iter().try_for_each(|bh| {
-            let (b, h) = (bh / heads, bh % heads);
-            let mask = self.mask.head(b, h, n, m);
-            let (query, key) = (self.query.head(b, h), self.key.head(b, h / (heads / kv_heads)));
-            check::check_range(query.matrix(), key.matrix(), self.scale, &mask)?;
-            // Once a group.
-            let group = heads / kv_heads;
-            if h % group == 0 {
-                check::check_values(self.value.head(b, h / group).matrix(), &mask)?;
-            }
-            Ok(())
-        })
+        let group = heads / kv_heads;
+        let check_group = |g: usize| {
+            let (b, kv_head) = (g / kv_heads, g % kv_heads);
+            let length = self.mask.head(b, kv_head * group, n, m).length();
+            let (key, value) = (self.key.head(b, kv_head), self.value.head(b, kv_head));
+            let extent = |rows: Matrix<'_>, used| kernel::extent(self.level, rows, used);
+            let value = extent(value.matrix(), length);
+            check::check_values(value, length, grown)?;
+            let key = Side { rows: key.matrix(), used: length, extent: extent(key.matrix(), length) };
+            let query = (kv_head * group..(kv_head + 1) * group).map(|h| {
+                let rows = self.query.head(b, h);
+                let query = Side { rows: rows.matrix(), used: n, extent: extent(rows.matrix(), n) };
+                check::check_range(self.level, &query, &key, self.scale)?;
+                Ok(query.extent)
+            });
+            Ok(GroupExtent { query: query.collect::<Result<_>>()?, key: key.extent, value })
+        };
+        (0..batch * kv_heads).into_par_iter().map(check_group).collect()
     }
 
     /// The query heads that share one key/value head.
     fn group(
         &self,
-        batch: usize,
-        kv_head: usize,
-        support: Option<&dyn Support>,
-        background: Option<&dyn Background>,
+        index: usize,
+        extent: &GroupExtent,
+        (support, background): (Option<&dyn Support>, Option<&dyn Background>),
         output: &mut [f32],
-        lse: &mut [f32],
+        mut lse: Option<&mut [f32]>,
     ) -> Result<Vec<(HeadReport, Duration)>> {
         let Sizes { heads, kv_heads, n, m, d_v, .. } = self.sizes;
         let group = heads / kv_heads;
+        let (batch, kv_head) = (index / kv_heads, index % kv_heads);
         let start = Instant::now();
         let shared = self.mask.head(batch, kv_head * group, n, m);
         let (mut key, mut value) = (self.key.head(batch, kv_head), self.value.head(batch, kv_head));
         let used = shared.length();
-        let tainted_keys = either(check::repair(&mut key, used), check::repair(&mut value, used));
+        let tainted_keys = either(check::repair(&mut key, used, extent.key), check::repair(&mut value, used, extent.value));
         let (key, value) = (key.matrix(), value.matrix());
         let keys = KeyHead {
             key,
@@ -232,11 +244,12 @@ impl Call<'_> {
         let summary = background.map(|b| b.prepare(&keys)).transpose()?;
         let mut setup = start.elapsed();
         let mut reports = Vec::with_capacity(group);
-        for (h, (output, lse)) in output.chunks_mut(n * d_v).zip(lse.chunks_mut(n)).enumerate() {
+        for (h, output) in output.chunks_mut(n * d_v).enumerate() {
+            let lse = lse.as_mut().map(|l| &mut l[h * n..(h + 1) * n]);
             let start = Instant::now();
             let mask = self.mask.head(batch, kv_head * group + h, n, m);
             let mut query = self.query.head(batch, kv_head * group + h);
-            let tainted_queries = check::repair(&mut query, n);
+            let tainted_queries = check::repair(&mut query, n, extent.query[h]);
             let query = query.matrix();
             let head = Head { query, key, scale: self.scale, mask: &mask, level: self.level };
             let select = support.map(|s| s.prepare(&head)).transpose()?;
@@ -252,6 +265,8 @@ impl Call<'_> {
                 level: self.level,
                 tainted_keys: tainted_keys.as_deref(),
                 tainted_queries: tainted_queries.as_deref(),
+                passes: select.as_ref().filter(|_| mask.is_dense()).map_or(1, |s| s.passes()),
+                log_sum_exp: lse.is_some(),
             };
             let units = background.map_or(0, |b| b.units());
             reports.push((run_head(&prepared, units, output, lse), std::mem::take(&mut setup)));
@@ -265,13 +280,14 @@ impl Call<'_> {
         background: &Method,
         options: &Options,
         output: &mut [f32],
-        lse: &mut [f32],
+        mut lse: Option<&mut [f32]>,
     ) -> Result<Report> {
-        let options = Options { log_sum_exp: true, ..*options };
+        let options = Options { log_sum_exp: lse.is_some(), ..*options };
         let far = attend(self.query, self.key, self.value, self.mask, background, &options)?;
-        let near = attend_into(self.query, self.key, self.value, self.mask, support, &options, output, Some(lse))?;
+        let (near_lse, mask) = (lse.as_deref_mut(), self.mask);
+        let near = attend_into(self.query, self.key, self.value, mask, support, &options, output, near_lse)?;
         output.iter_mut().zip(&far.output).for_each(|(o, f)| *o = 0.5 * (*o + f));
-        for (l, f) in lse.iter_mut().zip(far.log_sum_exp.unwrap_or_default()) {
+        for (l, f) in lse.into_iter().flatten().zip(far.log_sum_exp.unwrap_or_default()) {
             let top = l.max(f);
             if top > f32::NEG_INFINITY {
                 *l = top + (0.5 * ((*l - top).exp() + (f - top).exp())).ln();
@@ -298,38 +314,42 @@ fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
     }
 }
 
-/// All tiles of a head, a wave at a time.
-fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], lse: &mut [f32]) -> HeadReport {
+/// All tiles of a head, pass by pass, a wave at a time.
+fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], mut lse: Option<&mut [f32]>) -> HeadReport {
     let d_v = head.value.cols();
     let n = head.mask.n();
-    let natural: Vec<u32>;
-    // A select's own order pays only where all rows see the same keys: masks want neighbours together.
-    let order = match head.select.and_then(|s| s.order()).filter(|_| head.mask.is_dense()) {
-        Some(order) => order,
-        None => {
-            natural = (0..n as u32).collect();
-            &natural
-        }
-    };
-    let mut report = HeadReport::default();
-    let (mut share, mut seeing) = (0.0, 0usize);
-    let tiles: Vec<&[u32]> = order.chunks(TILE_ROWS).collect();
-    for wave in tiles.chunks(WAVE) {
-        let results: Vec<_> = wave.par_iter().map(|rows| compute(head, rows)).collect();
-        for (rows, result) in wave.iter().zip(results) {
-            report.recomputed_rows += result.recomputed;
-            for (r, &i) in rows.iter().enumerate() {
-                let i = i as usize;
-                output[i * d_v..(i + 1) * d_v].copy_from_slice(&result.output[r * d_v..(r + 1) * d_v]);
-                lse[i] = result.log_sum_exp[r];
-                let visible = head.mask.visible(i);
-                report.exact_pairs += result.pairs[r] as u64;
-                report.visible_pairs += visible as u64;
-                if visible > 0 {
-                    share += (result.pairs[r] + units) as f64 / visible as f64;
-                    seeing += 1;
+    let natural: Vec<u32> = (0..n as u32).collect();
+    let mut carried = vec![Carried::default(); n];
+    let mut recomputed_rows = 0;
+    for pass in 0..head.passes {
+        // A select's own order pays only where all rows see the same keys: masks want neighbours together.
+        let order = head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()).unwrap_or(&natural);
+        let tiles: Vec<&[u32]> = order.chunks(TILE_ROWS).collect();
+        for wave in tiles.chunks(WAVE) {
+            let earlier = (pass > 0).then_some((&*output, &*carried));
+            let results: Vec<_> = wave.par_iter().map(|rows| compute(head, pass, rows, earlier)).collect();
+            for (rows, result) in wave.iter().zip(results) {
+                recomputed_rows += result.recomputed;
+                for (r, &i) in rows.iter().enumerate() {
+                    let i = i as usize;
+                    output[i * d_v..(i + 1) * d_v].copy_from_slice(&result.output[r * d_v..(r + 1) * d_v]);
+                    carried[i] = result.carried[r];
+                    if let (Some(to), Some(from)) = (&mut lse, result.log_sum_exp.get(r)) {
+                        to[i] = *from;
+                    }
                 }
             }
+        }
+    }
+    let mut report = HeadReport { recomputed_rows, ..HeadReport::default() };
+    let (mut share, mut seeing) = (0.0, 0usize);
+    for (i, row) in carried.iter().enumerate() {
+        let visible = head.mask.visible(i);
+        report.exact_pairs += u64::from(row.pairs);
+        report.visible_pairs += visible as u64;
+        if visible > 0 {
+            share += (row.pairs as usize + units) as f64 / visible as f64;
+            seeing += 1;
         }
     }
     report.share = if seeing == 0 { 0.0 } else { share / seeing as f64 };

@@ -1,6 +1,7 @@
 //! What is checked before any work: shapes, budgets, ranges; and where non-finite values stand.
 
-use scatterbrain_core::{Error, HeadMask, Mask, Matrix, Result, Rows, Tensor, kernel};
+use scatterbrain_core::kernel::{self, Extent};
+use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Rows, Tensor};
 
 /// Logits and squared norms may reach this; beyond, differences of logits could overflow.
 const LARGEST: f64 = f32::MAX as f64 / 16.0;
@@ -8,8 +9,11 @@ const LARGEST: f64 = f32::MAX as f64 / 16.0;
 /// Elements of an output that some machine could hold.
 const LONGEST: usize = isize::MAX as usize / 4;
 
-/// Sums of values, in the scale of features that may exceed their reference by e^32, may reach this.
-const LARGEST_SUM: f64 = LARGEST / 7.9e13;
+/// Sums of values may reach this: weights reach 2^8 where a logit exceeds its row's reference ([`kernel::SLACK`]).
+const LARGEST_SUM: f64 = LARGEST / 256.0;
+
+/// The same where weights are in the scale of features that may exceed their reference by e^32.
+const LARGEST_GROWN_SUM: f64 = LARGEST / 7.9e13;
 
 /// Sizes of a call.
 #[derive(Debug, Clone, Copy)]
@@ -54,14 +58,14 @@ impl Sizes {
 /// Rows of one tensor that hold a NaN or an infinity.
 pub(crate) type Tainted = Vec<bool>;
 
-/// Replaces rows that are not finite by zeros, so that they reach nothing but the rows that use them.
-pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
-    let matrix = rows.matrix();
-    // No early end: the compiler then tests whole vectors.
-    let finite = |i: usize| !matrix.row(i).iter().fold(false, |bad, x| bad | !x.is_finite());
-    if (0..used).all(finite) {
+/// Replaces rows that are not finite by zeros, so that they reach nothing but the rows that use them. `extent` is that
+/// of the `used` first rows.
+pub(crate) fn repair(rows: &mut Rows<'_>, used: usize, extent: Extent) -> Option<Tainted> {
+    if extent.finite {
         return None;
     }
+    let matrix = rows.matrix();
+    let finite = |i: usize| matrix.row(i).iter().all(|x| x.is_finite());
     let tainted: Tainted = (0..matrix.rows()).map(|i| i < used && !finite(i)).collect();
     let (count, cols) = (matrix.rows(), matrix.cols());
     let mut data: Vec<f32> = matrix.iter().flatten().copied().collect();
@@ -72,24 +76,47 @@ pub(crate) fn repair(rows: &mut Rows<'_>, used: usize) -> Option<Tainted> {
     Some(tainted)
 }
 
-/// Refuses finite values whose sums leave f32.
-pub(crate) fn check_values(value: Matrix<'_>, mask: &HeadMask<'_>) -> Result<()> {
-    let finite = value.iter().take(mask.length()).flatten().filter(|x| x.is_finite());
-    let magnitude = f64::from(finite.fold(0.0f32, |a, x| a.max(x.abs()))) * mask.length() as f64;
-    if magnitude > LARGEST_SUM {
+/// Refuses finite values whose sums leave f32. `grown`: weights may be in the scale of a background that grows.
+pub(crate) fn check_values(value: Extent, length: usize, grown: bool) -> Result<()> {
+    let magnitude = f64::from(value.largest) * length as f64;
+    if magnitude > if grown { LARGEST_GROWN_SUM } else { LARGEST_SUM } {
         let magnitude = format!("{magnitude:.1e}");
         return Err(Error::Overflow { argument: "value", quantity: "the largest sum over keys", magnitude });
     }
     Ok(())
 }
 
+/// Rows of one side of a head, as [`check_range`] looks at them.
+pub(crate) struct Side<'a> {
+    pub rows: Matrix<'a>,
+    pub used: usize,
+    pub extent: Extent,
+}
+
+impl Side<'_> {
+    /// The largest squared norm of finite rows.
+    fn largest_norm(&self, level: Level) -> f64 {
+        let mut norms = vec![0.0; self.used];
+        kernel::square_norms(level, self.rows, &mut norms);
+        norms.into_iter().filter(|x| x.is_finite()).fold(0.0, f64::max)
+    }
+
+    /// No less than it, and had without a look at the rows.
+    fn bound(&self) -> f64 {
+        self.rows.cols() as f64 * f64::from(self.extent.largest).powi(2)
+    }
+}
+
 /// Refuses finite inputs whose logits or norms leave f32. Rows that are not finite are left to [`repair`].
-pub(crate) fn check_range(query: Matrix<'_>, key: Matrix<'_>, scale: f32, mask: &HeadMask<'_>) -> Result<()> {
-    let largest = |m: Matrix<'_>, rows: usize| {
-        let finite = |x: &f64| x.is_finite();
-        m.iter().take(rows).map(kernel::square_norm).filter(finite).fold(0.0, f64::max)
-    };
-    let (q, k) = (largest(query, query.rows()), largest(key, mask.length()));
+pub(crate) fn check_range(level: Level, query: &Side<'_>, key: &Side<'_>, scale: f32) -> Result<()> {
+    if range(query.bound(), key.bound(), scale).is_ok() {
+        return Ok(());
+    }
+    range(query.largest_norm(level), key.largest_norm(level), scale)
+}
+
+/// [`check_range`] of the largest squared norms.
+fn range(q: f64, k: f64, scale: f32) -> Result<()> {
     let scale = f64::from(scale.abs());
     for (argument, quantity, magnitude) in [
         ("query", "scale times the squared norm", scale * q),

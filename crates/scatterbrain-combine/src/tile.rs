@@ -1,12 +1,16 @@
 //! One query tile: totals of the background, plus exp(logit) − background weight on the support.
 //!
-//! A row keeps one reference M = max(log-scale of the background, logits on the support) and sums relative to
-//! e^M:
+//! A row keeps one reference M, near max(log-scale of the background, logits on the support), and sums relative to
+//! 2^M; logits and log-scales count in base 2 here:
 //!
 //! ```text
-//! denominator = Σ_𝒮 e^{s−M}  +  e^{r−M}·(Z − Σ_𝒮 w)          w = background weight, r its log-scale
-//! numerator   = Σ_𝒮 (e^{s−M} − e^{r−M} w)·v  +  e^{r−M}·N
+//! denominator = Σ_𝒮 2^{s−M}  +  2^{r−M}·(Z − Σ_𝒮 w)          w = background weight, r its log-scale
+//! numerator   = Σ_𝒮 (2^{s−M} − 2^{r−M} w)·v  +  2^{r−M}·N
 //! ```
+//!
+//! Dense blocks go chunk by chunk of keys, and in each chunk panel by panel, so that keys and values stay in the first
+//! cache; then the lists, row by row; then normalisation. Where a support has several passes ([`Select::passes`]), each
+//! is a tile of its own and the rows' running sums are carried from one to the next.
 //!
 //! **Cancellation.** Z − Σ_𝒮 w loses digits where 𝒮 holds nearly all of the background's mass. A row whose
 //! denominator falls under [`CANCELLED`] of the sum of its terms' magnitudes (so at most 5 bits are lost elsewhere)
@@ -14,17 +18,19 @@
 //! If even that is not positive, or falls under [`VANISHED`] of its terms (signed features; features that vanish),
 //! the row is computed as exact attention. Both are counted as recomputed.
 
-use scatterbrain_core::kernel::{self, PANEL, Running};
+use scatterbrain_core::kernel::{self, PANEL, Running, Seen, Subtract, Taken};
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{HeadMask, Level, Matrix};
+use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
 
 /// 2¹⁹ roundings of f32.
 const CANCELLED: f32 = 1.0 / 32.0;
 /// 2¹² roundings of f32.
 const VANISHED: f32 = 1.0 / 4096.0;
-/// Keys scored at once.
-const CHUNK: usize = 128;
+/// Keys scored at once: their key and value rows fit in the first two caches, and it is a multiple of what the
+/// micro-kernels take.
+const CHUNK: usize = 96;
 
 /// One head, prepared.
 pub(crate) struct PreparedHead<'a> {
@@ -39,59 +45,78 @@ pub(crate) struct PreparedHead<'a> {
     /// Keys and queries that hold a NaN or an infinity, where there are any.
     pub tainted_keys: Option<&'a [bool]>,
     pub tainted_queries: Option<&'a [bool]>,
+    /// Passes over the queries.
+    pub passes: usize,
+    /// Whether the log-sum-exp is asked for.
+    pub log_sum_exp: bool,
 }
+
+/// What a row has summed over its support so far, beside its numerator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    max: f32,
+    sum: f32,
+    taken: f32,
+    taken_magnitude: f32,
+    /// Pairs evaluated exactly.
+    pub pairs: u32,
+}
+
+impl Default for Carried {
+    fn default() -> Self {
+        Self { max: f32::NEG_INFINITY, sum: 0.0, taken: 0.0, taken_magnitude: 0.0, pairs: 0 }
+    }
+}
+
+/// Rows after an earlier pass, of the whole head: numerators in the place of the output, and the rest.
+pub(crate) type Earlier<'a> = (&'a [f32], &'a [Carried]);
 
 /// The result of a tile, rows in the tile's order.
 pub(crate) struct TileOutput {
+    /// After the last pass the output, before it the numerators.
     pub output: Vec<f32>,
+    pub carried: Vec<Carried>,
+    /// Empty where it is not asked for, or not yet known.
     pub log_sum_exp: Vec<f32>,
-    /// Pairs evaluated exactly, per row.
-    pub pairs: Vec<usize>,
     pub recomputed: usize,
 }
 
-/// Computes the listed rows of a head.
-pub(crate) fn compute(head: &PreparedHead<'_>, rows: &[u32]) -> TileOutput {
+/// Computes the listed rows of a head, in one pass.
+pub(crate) fn compute(head: &PreparedHead<'_>, pass: usize, rows: &[u32], earlier: Option<Earlier<'_>>) -> TileOutput {
     debug_assert!(rows.len() <= TILE_ROWS);
     let tile = Tile { rows, query: head.query, mask: head.mask };
     let mut selection = Selection::default();
     selection.reset(rows.len());
-    if let Some(select) = head.select {
-        select.select(&tile, &mut selection);
+    match head.select {
+        Some(select) if head.passes > 1 => select.select_pass(pass, &tile, &mut selection),
+        Some(select) => select.select(&tile, &mut selection),
+        None => {}
     }
-    let background = head.summary.map(|s| s.tile(&tile));
-    let d_v = head.value.cols();
-    let mut query = Vec::with_capacity(rows.len() * head.query.cols());
-    rows.iter().for_each(|&i| query.extend(head.query.row(i as usize).iter().map(|q| q * head.scale)));
-    let mut pass = Pass {
-        head,
-        tile,
-        selection,
-        background,
-        query,
-        scores: Vec::new(),
-        entries: Vec::new(),
-        out: TileOutput {
-            output: vec![0.0; rows.len() * d_v],
-            log_sum_exp: vec![f32::NEG_INFINITY; rows.len()],
-            pairs: vec![0; rows.len()],
-            recomputed: 0,
-        },
-    };
-    for panel in 0..rows.len().div_ceil(PANEL) {
-        pass.panel(panel);
+    let mut work = Work::new(head, tile, selection);
+    if let Some(earlier) = earlier {
+        work.resume(earlier);
     }
-    pass.spread_taint();
-    pass.out
+    work.blocks();
+    work.all_lists();
+    if pass + 1 < head.passes {
+        work.keep();
+    } else {
+        (0..work.panels.len()).for_each(|panel| work.finish(panel));
+        work.spread_taint();
+    }
+    work.out
 }
 
-struct Pass<'a> {
+struct Work<'a> {
     head: &'a PreparedHead<'a>,
     tile: Tile<'a>,
     selection: Selection,
     background: Option<Box<dyn TileBackground + 'a>>,
-    /// Scaled query rows of the tile, [rows, d].
+    panels: Vec<Lanes>,
+    /// Scaled queries, `[d][PANEL]` a panel; empty where no panel needs them.
     query: Vec<f32>,
+    /// Numerators, `[d_v][PANEL]` a panel.
+    numerator: Vec<f32>,
     /// Scores and background weights of the keys at hand.
     scores: Vec<f32>,
     entries: Vec<f32>,
@@ -99,300 +124,354 @@ struct Pass<'a> {
 }
 
 /// Running sums of a panel's rows.
+#[derive(Clone)]
 struct Lanes {
-    query: Vec<f32>,
+    /// Rows of the tile.
+    rows: Range<usize>,
     running: Running,
-    numerator: Vec<f32>,
-    /// Log-scale of the background.
+    /// Log-scale of the background, base 2.
     log_scale: [f32; PANEL],
-    /// Σ_𝒮 of background weights, and of their magnitudes.
-    taken: [f32; PANEL],
-    taken_magnitude: [f32; PANEL],
-    pairs: [usize; PANEL],
+    taken: Taken,
+    pairs: [u32; PANEL],
 }
 
-impl Lanes {
-    /// One lane as a row, and its background's log-scale.
-    fn row(&self, lane: usize, d_v: usize) -> (Row, f32) {
-        let mut numerator = vec![0.0; d_v];
-        kernel::unpack(&self.numerator, lane, 1.0, &mut numerator);
-        let row = Row {
-            max: self.running.max[lane],
-            sum: self.running.sum[lane],
-            numerator,
-            taken: self.taken[lane],
-            taken_magnitude: self.taken_magnitude[lane],
-            pairs: self.pairs[lane],
-        };
-        (row, self.log_scale[lane])
-    }
-}
-
-/// Running sums of one row.
+/// One row's query and running sums, for its list.
 struct Row {
-    max: f32,
-    sum: f32,
+    query: Vec<f32>,
     numerator: Vec<f32>,
-    taken: f32,
-    taken_magnitude: f32,
-    pairs: usize,
+    carried: Carried,
+    /// Log-scale of the background, base 2.
+    log_scale: f32,
 }
 
-impl Pass<'_> {
-    fn panel(&mut self, panel: usize) {
-        let rows = panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len());
-        let lanes = self.blocks(panel, &rows);
-        for r in rows {
-            let (row, log_scale) = match &lanes {
-                Some(lanes) => lanes.row(r % PANEL, self.head.value.cols()),
-                None => self.start_row(r),
-            };
-            self.row(r, log_scale, row);
+impl<'a> Work<'a> {
+    fn new(head: &'a PreparedHead<'a>, tile: Tile<'a>, selection: Selection) -> Self {
+        let background = head.summary.map(|s| s.tile(&tile));
+        let count = tile.rows.len();
+        let panels: Vec<Lanes> = (0..count)
+            .step_by(PANEL)
+            .map(|start| Lanes::new(start..(start + PANEL).min(count), background.as_deref()))
+            .collect();
+        let d_v = head.value.cols();
+        Self {
+            head,
+            tile,
+            selection,
+            background,
+            query: Vec::new(),
+            numerator: vec![0.0; panels.len() * d_v * PANEL],
+            panels,
+            scores: Vec::new(),
+            entries: Vec::new(),
+            out: TileOutput {
+                output: vec![0.0; count * d_v],
+                carried: vec![Carried::default(); count],
+                log_sum_exp: Vec::new(),
+                recomputed: 0,
+            },
         }
     }
 
-    /// The dense blocks of a panel; `None` where there are none: then nothing need be transposed.
-    fn blocks(&mut self, panel: usize, rows: &Range<usize>) -> Option<Lanes> {
+    fn d_v(&self) -> usize {
+        self.head.value.cols()
+    }
+
+    /// Queries carry the scale and log₂e.
+    fn query_factor(&self) -> f32 {
+        self.head.scale * LOG2_E
+    }
+
+    /// Takes up the sums of an earlier pass.
+    fn resume(&mut self, (numerators, carried): Earlier<'_>) {
+        let d_v = self.d_v();
+        let numerators = Matrix::new("numerators", numerators, self.head.mask.n(), d_v).expect("a row a query");
+        for (lanes, numerator) in self.panels.iter_mut().zip(self.numerator.chunks_exact_mut(d_v * PANEL)) {
+            let rows = &self.tile.rows[lanes.rows.clone()];
+            kernel::pack(self.head.level, numerators, rows, 1.0, numerator);
+            for (lane, &i) in rows.iter().enumerate() {
+                lanes.put(lane, &carried[i as usize]);
+            }
+        }
+    }
+
+    /// Leaves the sums to a later pass.
+    fn keep(&mut self) {
+        let d_v = self.d_v();
+        for (lanes, numerator) in self.panels.iter().zip(self.numerator.chunks_exact(d_v * PANEL)) {
+            let out = &mut self.out.output[lanes.rows.start * d_v..lanes.rows.end * d_v];
+            kernel::unpack_rows(self.head.level, numerator, out);
+            for r in lanes.rows.clone() {
+                self.out.carried[r] = lanes.get(r - lanes.rows.start);
+            }
+        }
+    }
+
+    fn blocks(&mut self) {
         let blocks = std::mem::take(&mut self.selection.blocks);
-        let mut lanes = None;
-        for block in blocks.iter().filter(|b| b.rows.start < rows.end && rows.start < b.rows.end) {
-            let lanes = lanes.get_or_insert_with(|| self.start(rows));
-            self.block(panel, rows, block, lanes);
+        if blocks.is_empty() {
+            return;
+        }
+        let (level, query, d) = (self.head.level, self.head.query, self.head.query.cols());
+        self.query.resize(self.panels.len() * d * PANEL, 0.0);
+        let factor = self.query_factor();
+        for (lanes, out) in self.panels.iter().zip(self.query.chunks_exact_mut(d * PANEL)) {
+            kernel::pack(level, query, &self.tile.rows[lanes.rows.clone()], factor, out);
+        }
+        for block in &blocks {
+            self.block(block);
         }
         self.selection.blocks = blocks;
-        lanes
     }
 
-    /// What is left of a row once its blocks are done.
-    fn row(&mut self, r: usize, log_scale: f32, mut row: Row) {
-        self.list(r, log_scale, &mut row);
-        self.finish(r, log_scale, row);
-    }
-
-    fn start_row(&self, r: usize) -> (Row, f32) {
-        let (log_scale, numerator) = match &self.background {
-            Some(background) => (background.log_scale(r), background.numerator(r).to_vec()),
-            None => (f32::NEG_INFINITY, vec![0.0; self.head.value.cols()]),
-        };
-        (Row { max: log_scale, sum: 0.0, numerator, taken: 0.0, taken_magnitude: 0.0, pairs: 0 }, log_scale)
-    }
-
-    fn start(&self, rows: &Range<usize>) -> Lanes {
-        let head = self.head;
-        let d = head.query.cols();
-        let mut query = vec![0.0; d * PANEL];
-        kernel::pack_rows(&self.query[rows.start * d..rows.end * d], d, &mut query);
-        let mut lanes = Lanes {
-            query,
-            running: Running::default(),
-            numerator: vec![0.0; head.value.cols() * PANEL],
-            log_scale: [f32::NEG_INFINITY; PANEL],
-            taken: [0.0; PANEL],
-            taken_magnitude: [0.0; PANEL],
-            pairs: [0; PANEL],
-        };
-        if let Some(background) = &self.background {
-            for (lane, r) in rows.clone().enumerate() {
-                lanes.log_scale[lane] = background.log_scale(r);
-                let numerator = lanes.numerator[lane..].iter_mut().step_by(PANEL);
-                numerator.zip(background.numerator(r)).for_each(|(n, &x)| *n = x);
-            }
-            lanes.running.max = lanes.log_scale;
-        }
-        lanes
-    }
-
-    /// A dense block against a panel, in chunks of keys.
-    fn block(&mut self, panel: usize, rows: &Range<usize>, block: &Block, lanes: &mut Lanes) {
-        let mut seen: [Range<usize>; PANEL] = std::array::from_fn(|_| 0..0);
-        for r in rows.start.max(block.rows.start)..rows.end.min(block.rows.end) {
-            let mut range = self.head.mask.range(self.tile.rows[r] as usize);
-            if let Some(clip) = &block.clip {
-                let clip = &clip[r - block.rows.start];
-                range = range.start.max(clip.start)..range.end.min(clip.end);
-            }
-            seen[r - rows.start] = range;
-        }
-        let filled = || seen.iter().filter(|s| !s.is_empty());
-        let start = filled().map(|s| s.start).min().unwrap_or(0);
-        let end = filled().map(|s| s.end).max().unwrap_or(0);
+    /// A block: chunks of keys outside, panels inside.
+    fn block(&mut self, block: &Block) {
+        let meets = |lanes: &Lanes| block.rows.start < lanes.rows.end && lanes.rows.start < block.rows.end;
+        let panels: Vec<usize> = (0..self.panels.len()).filter(|&p| meets(&self.panels[p])).collect();
+        let seen: Vec<PanelSeen<'_>> = panels.iter().map(|&p| self.seen(p, block)).collect();
+        let start = seen.iter().map(|s| s.hull.start).min().unwrap_or(0);
+        let end = seen.iter().map(|s| s.hull.end).max().unwrap_or(0);
         match &block.keys {
             Keys::Range(keys) => {
                 let keys = keys.start.max(start)..keys.end.min(end);
                 for from in keys.clone().step_by(CHUNK) {
-                    self.chunk(panel, rows, &Keys::Range(from..(from + CHUNK).min(keys.end)), &seen, lanes);
+                    for (&p, seen) in panels.iter().zip(&seen) {
+                        let chunk = from.max(seen.hull.start)..(from + CHUNK).min(keys.end).min(seen.hull.end);
+                        if !chunk.is_empty() {
+                            let at = chunk.start - block_start(&block.keys)..chunk.end - block_start(&block.keys);
+                            self.chunk(p, &Keys::Range(chunk), seen, at);
+                        }
+                    }
                 }
             }
             Keys::List(keys) => {
-                for keys in keys.chunks(CHUNK) {
-                    let keys = keys.iter().copied().filter(|&k| (start..end).contains(&(k as usize))).collect();
-                    self.chunk(panel, rows, &Keys::List(keys), &seen, lanes);
-                }
-            }
-        }
-    }
-
-    fn chunk(
-        &mut self,
-        panel: usize,
-        rows: &Range<usize>,
-        keys: &Keys,
-        seen: &[Range<usize>; PANEL],
-        lanes: &mut Lanes,
-    ) {
-        let head = self.head;
-        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
-        scores.resize(keys.len() * PANEL, 0.0);
-        kernel::product(head.level, &lanes.query, head.key, keys, &mut scores);
-        if let Some(background) = &mut self.background {
-            entries.resize(scores.len(), 0.0);
-            background.entries_panel(panel, keys, &mut entries);
-        }
-        self.hide(rows, keys, seen, &mut scores, &mut entries, &mut lanes.pairs);
-        kernel::softmax(head.level, &mut scores, &mut lanes.running);
-        if lanes.running.rescale.iter().any(|&f| f != 1.0) {
-            for column in lanes.numerator.chunks_exact_mut(PANEL) {
-                column.iter_mut().zip(&lanes.running.rescale).for_each(|(x, f)| *x *= f);
-            }
-        }
-        if !entries.is_empty() {
-            let factor: [f32; PANEL] = std::array::from_fn(|l| shrink(lanes.log_scale[l], lanes.running.max[l]));
-            for (s, e) in scores.chunks_exact_mut(PANEL).zip(entries.chunks_exact(PANEL)) {
-                for lane in 0..PANEL {
-                    s[lane] -= factor[lane] * e[lane];
-                    lanes.taken[lane] += e[lane];
-                    lanes.taken_magnitude[lane] += e[lane].abs();
-                }
-            }
-        }
-        kernel::weighted_sum(head.level, &scores, head.value, keys, &mut lanes.numerator);
-        (self.scores, self.entries) = (scores, entries);
-    }
-
-    /// Takes hidden pairs out of scores and background weights, and counts the others.
-    fn hide(
-        &self,
-        rows: &Range<usize>,
-        keys: &Keys,
-        seen: &[Range<usize>; PANEL],
-        scores: &mut [f32],
-        entries: &mut [f32],
-        pairs: &mut [usize; PANEL],
-    ) {
-        for (lane, range) in seen.iter().enumerate() {
-            let row = rows.start + lane;
-            let allowed = (row < rows.end).then(|| self.head.mask.allowed_row(self.tile.rows[row] as usize)).flatten();
-            let whole = allowed.is_none()
-                && match keys {
-                    Keys::Range(k) => range.start <= k.start && k.end <= range.end,
-                    Keys::List(k) => k.iter().all(|&k| range.contains(&(k as usize))),
-                };
-            if whole {
-                pairs[lane] += keys.len();
-                continue;
-            }
-            for at in 0..keys.len() {
-                let key = keys.get(at);
-                if range.contains(&key) && allowed.is_none_or(|a| a[key] != 0) {
-                    pairs[lane] += 1;
-                } else {
-                    scores[at * PANEL + lane] = f32::NEG_INFINITY;
-                    if let Some(e) = entries.get_mut(at * PANEL + lane) {
-                        *e = 0.0;
+                for from in (0..keys.len()).step_by(CHUNK) {
+                    let at = from..(from + CHUNK).min(keys.len());
+                    let chunk = Keys::List(keys[at.clone()].to_vec());
+                    for (&p, seen) in panels.iter().zip(&seen) {
+                        self.chunk(p, &chunk, seen, at.clone());
                     }
                 }
             }
         }
     }
 
-    /// The further keys of one row.
-    fn list(&mut self, r: usize, log_scale: f32, row: &mut Row) {
-        let Some(list) = self.selection.lists.get_mut(r) else { return };
-        let query_idx = self.tile.rows[r] as usize;
-        let (range, allowed) = (self.head.mask.range(query_idx), self.head.mask.allowed_row(query_idx));
-        list.retain(|&k| range.contains(&(k as usize)) && allowed.is_none_or(|a| a[k as usize] != 0));
-        if list.is_empty() {
-            return;
-        }
-        let list = std::mem::take(list);
-        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
-        self.score(r, &list, &mut scores);
-        if let Some(background) = &mut self.background {
-            entries.resize(list.len(), 0.0);
-            background.entries_row(r, &list, &mut entries);
-        }
-        let top = scores.iter().copied().fold(row.max, f32::max);
-        let rescale = shrink(row.max, top);
-        row.max = top;
-        scores.iter_mut().for_each(|s| *s -= top);
-        kernel::exp_slice(self.head.level, &mut scores);
-        row.sum = row.sum * rescale + scores.iter().sum::<f32>();
-        row.numerator.iter_mut().for_each(|n| *n *= rescale);
-        let factor = shrink(log_scale, top);
-        for (s, e) in scores.iter_mut().zip(&entries) {
-            *s -= factor * e;
-            row.taken += e;
-            row.taken_magnitude += e.abs();
-        }
-        row.pairs += list.len();
-        kernel::weighted_sum_rows(self.head.level, &scores, self.head.value, &list, &mut row.numerator);
-        self.selection.lists[r] = list;
-    }
-
-    fn score(&self, r: usize, keys: &[u32], scores: &mut Vec<f32>) {
-        let d = self.head.query.cols();
-        scores.resize(keys.len(), 0.0);
-        kernel::dot_rows(self.head.level, &self.query[r * d..(r + 1) * d], self.head.key, keys, scores);
-    }
-
-    /// Normalises a row, or computes it again where digits were lost.
-    fn finish(&mut self, r: usize, log_scale: f32, row: Row) {
-        let visible = self.head.mask.visible(self.tile.rows[r] as usize);
-        self.out.pairs[r] = row.pairs;
-        if visible == 0 {
-            return;
-        }
-        let (total, magnitude, factor) = match &self.background {
-            Some(background) => (background.denominator(r), background.magnitude(r), shrink(log_scale, row.max)),
-            None => (0.0, 0.0, 0.0),
-        };
-        let denominator = row.sum + factor * (total - row.taken);
-        let terms = row.sum + factor * (total.abs() + row.taken_magnitude);
-        let usable = terms.is_finite()
-            && denominator > CANCELLED * terms
-            && denominator > VANISHED * (row.sum + factor * magnitude);
-        if self.background.is_none() {
-            if row.pairs > 0 {
-                self.write(r, row.max, denominator, &row.numerator);
+    /// What the lanes of a panel see of a block.
+    fn seen<'b>(&self, panel: usize, block: &'b Block) -> PanelSeen<'b> {
+        let rows = self.panels[panel].rows.clone();
+        let (mut from, mut to) = ([0; PANEL], [0; PANEL]);
+        let mut hull = usize::MAX..0;
+        let mut core = 0..usize::MAX;
+        let mut except: Vec<([u32; PANEL], &[u32])> = block.except.iter().map(|e| ([0; PANEL], &*e.keys)).collect();
+        let mut whole = rows.len() == PANEL;
+        for (lane, r) in rows.clone().enumerate() {
+            if !block.rows.contains(&r) {
+                whole = false;
+                continue;
             }
-        } else if row.pairs < visible && usable {
-            self.write(r, row.max, denominator, &row.numerator);
-        } else {
-            self.recompute(r, row.pairs == visible);
+            let at = r - block.rows.start;
+            let mut range = self.head.mask.range(self.tile.rows[r] as usize);
+            if let Some(clip) = &block.clip {
+                range = range.start.max(clip[at].start)..range.end.min(clip[at].end);
+            }
+            (from[lane], to[lane]) = (range.start as u32, range.end as u32);
+            core = core.start.max(range.start)..core.end.min(range.end);
+            if !range.is_empty() {
+                hull = hull.start.min(range.start)..hull.end.max(range.end);
+            }
+            for ((lanes, _), e) in except.iter_mut().zip(&block.except) {
+                lanes[lane] = e.rows[at];
+            }
         }
+        if hull.is_empty() {
+            hull = 0..0;
+        }
+        PanelSeen { from, to, hull, core: if whole { core } else { 0..0 }, except }
+    }
+
+    /// Keys of a block, `at` in it, against a panel.
+    fn chunk(&mut self, panel: usize, keys: &Keys, seen: &PanelSeen<'_>, at: Range<usize>) {
+        let head = self.head;
+        let (d, d_v) = (head.query.cols(), self.d_v());
+        let lanes = &mut self.panels[panel];
+        let query = &self.query[panel * d * PANEL..(panel + 1) * d * PANEL];
+        let numerator = &mut self.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
+        let (scores, entries) = (&mut self.scores, &mut self.entries);
+        scores.resize(keys.len() * PANEL, 0.0);
+        kernel::product(head.level, query, head.key, keys, scores);
+        if let Some(background) = &mut self.background {
+            entries.resize(scores.len(), 0.0);
+            background.entries_panel(panel, keys, entries);
+        }
+        hide(head, &self.tile, lanes, keys, seen, at, scores, entries);
+        let subtract = (!entries.is_empty())
+            .then_some(Subtract { entries, log_scale: &lanes.log_scale, taken: &mut lanes.taken });
+        if kernel::softmax(head.level, scores, &mut lanes.running, subtract) {
+            kernel::scale_lanes(head.level, numerator, &lanes.running.rescale);
+        }
+        kernel::weighted_sum(head.level, scores, head.value, keys, numerator);
+    }
+
+    /// The lists of all rows.
+    fn all_lists(&mut self) {
+        let lists = std::mem::take(&mut self.selection.lists);
+        for (r, list) in lists.iter().enumerate() {
+            let i = self.tile.rows[r] as usize;
+            let (range, allowed) = (self.head.mask.range(i), self.head.mask.allowed_row(i));
+            let sees = |k: &u32| range.contains(&(*k as usize)) && allowed.is_none_or(|a| a[*k as usize] != 0);
+            let seen: Vec<u32> = list.iter().copied().filter(sees).collect();
+            if !seen.is_empty() {
+                let mut row = self.row(r);
+                self.list(r, &seen, &mut row);
+                self.put_row(r, &row);
+            }
+        }
+        self.selection.lists = lists;
+    }
+
+    fn row(&self, r: usize) -> Row {
+        let (panel, lane) = (r / PANEL, r % PANEL);
+        let size = self.d_v() * PANEL;
+        let mut numerator = vec![0.0; self.d_v()];
+        kernel::unpack(&self.numerator[panel * size..(panel + 1) * size], lane, 1.0, &mut numerator);
+        let lanes = &self.panels[panel];
+        Row { query: self.query_row(r), numerator, carried: lanes.get(lane), log_scale: lanes.log_scale[lane] }
+    }
+
+    fn query_row(&self, r: usize) -> Vec<f32> {
+        self.head.query.row(self.tile.rows[r] as usize).iter().map(|q| q * self.query_factor()).collect()
+    }
+
+    fn put_row(&mut self, r: usize, row: &Row) {
+        let (panel, lane) = (r / PANEL, r % PANEL);
+        let size = self.d_v() * PANEL;
+        let numerator = self.numerator[panel * size + lane..(panel + 1) * size].iter_mut().step_by(PANEL);
+        numerator.zip(&row.numerator).for_each(|(n, x)| *n = *x);
+        self.panels[panel].put(lane, &row.carried);
+    }
+
+    /// The further keys of one row, all visible.
+    fn list(&mut self, r: usize, keys: &[u32], row: &mut Row) {
+        let level = self.head.level;
+        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
+        scores.resize(keys.len(), 0.0);
+        kernel::dot_rows(level, &row.query, self.head.key, keys, &mut scores);
+        let carried = &mut row.carried;
+        let rescale = weigh(level, &mut scores, &mut carried.max);
+        carried.sum = carried.sum * rescale + scores.iter().sum::<f32>();
+        row.numerator.iter_mut().for_each(|n| *n *= rescale);
+        if let Some(background) = &mut self.background {
+            entries.resize(keys.len(), 0.0);
+            background.entries_row(r, keys, &mut entries);
+            let factor = shrink(row.log_scale, carried.max);
+            for (s, e) in scores.iter_mut().zip(&entries) {
+                *s -= factor * e;
+                carried.taken += e;
+                carried.taken_magnitude += e.abs();
+            }
+        }
+        carried.pairs += keys.len() as u32;
+        kernel::weighted_sum_rows(level, &scores, self.head.value, keys, &mut row.numerator);
+        (self.scores, self.entries) = (scores, entries);
+    }
+
+    /// Normalises the rows of a panel; computes those again where digits were lost.
+    fn finish(&mut self, panel: usize) {
+        let size = self.d_v() * PANEL;
+        let (mut totals, mut total) = (Vec::new(), [0.0; PANEL]);
+        if let Some(background) = &mut self.background {
+            totals.resize(size, 0.0);
+            background.totals(panel, &mut totals, &mut total);
+        }
+        let lanes = &self.panels[panel];
+        let rows = lanes.rows.clone();
+        let (mut inverse, mut share) = ([0.0; PANEL], [0.0; PANEL]);
+        let (mut again, mut log_sum_exp) = (Vec::new(), [f32::NEG_INFINITY; PANEL]);
+        for (lane, r) in rows.clone().enumerate() {
+            let carried = lanes.get(lane);
+            self.out.carried[r] = carried;
+            match self.denominator(r, &carried, lanes.log_scale[lane], total[lane]) {
+                Denominator::Nothing => {}
+                Denominator::Lost { full } => again.push((r, full)),
+                Denominator::Usable { value, factor } => {
+                    (inverse[lane], share[lane]) = (value.recip(), factor / value);
+                    log_sum_exp[lane] = if self.head.log_sum_exp { natural(carried.max, value) } else { 0.0 };
+                }
+            }
+        }
+        if self.head.log_sum_exp {
+            self.out.log_sum_exp.extend(&log_sum_exp[..rows.len()]);
+        }
+        let numerator = &mut self.numerator[panel * size..(panel + 1) * size];
+        if totals.is_empty() {
+            kernel::scale_lanes(self.head.level, numerator, &inverse);
+        } else {
+            kernel::blend_lanes(self.head.level, numerator, &inverse, &totals, &share);
+        }
+        let d_v = size / PANEL;
+        kernel::unpack_rows(self.head.level, numerator, &mut self.out.output[rows.start * d_v..rows.end * d_v]);
+        for (r, full) in again {
+            self.recompute(r, full);
+        }
+    }
+
+    fn denominator(&self, r: usize, row: &Carried, log_scale: f32, total: f32) -> Denominator {
+        let visible = self.head.mask.visible(self.tile.rows[r] as usize);
+        let Some(background) = &self.background else {
+            return if row.pairs > 0 { Denominator::Usable { value: row.sum, factor: 0.0 } } else { Denominator::Nothing };
+        };
+        if visible == 0 {
+            return Denominator::Nothing;
+        }
+        let full = row.pairs as usize == visible;
+        let factor = shrink(log_scale, row.max);
+        let value = row.sum + factor * (total - row.taken);
+        let terms = row.sum + factor * (total.abs() + row.taken_magnitude);
+        let magnitude = row.sum + factor * background.magnitude(r, total);
+        let usable = terms.is_finite() && value > CANCELLED * terms && value > VANISHED * magnitude;
+        if usable && !full { Denominator::Usable { value, factor } } else { Denominator::Lost { full } }
     }
 
     fn write(&mut self, r: usize, max: f32, denominator: f32, numerator: &[f32]) {
         let d_v = numerator.len();
-        self.out.log_sum_exp[r] = max + denominator.ln();
+        if let Some(l) = self.out.log_sum_exp.get_mut(r) {
+            *l = natural(max, denominator);
+        }
         for (o, n) in self.out.output[r * d_v..(r + 1) * d_v].iter_mut().zip(numerator) {
             *o = n / denominator;
         }
+    }
+
+    /// All visible keys of a row on the support.
+    fn support_row(&self, r: usize) -> Vec<u32> {
+        let i = self.tile.rows[r];
+        let mut keys = match self.head.select {
+            // What earlier passes took is not in this one's selection.
+            Some(select) if self.head.passes > 1 => {
+                let mut selection = Selection::default();
+                selection.reset(1);
+                select.select(&Tile { rows: &[i], ..self.tile }, &mut selection);
+                selection.row(0)
+            }
+            _ => self.selection.row(r),
+        };
+        keys.retain(|&k| self.head.mask.sees(i as usize, k as usize));
+        keys
     }
 
     /// The row without subtraction; as exact attention where even that has no denominator. `full`: the support
     /// holds every visible key, so there is nothing off it.
     fn recompute(&mut self, r: usize, full: bool) {
         let query_idx = self.tile.rows[r] as usize;
-        let mut keys = self.selection.row(r);
-        keys.retain(|&k| self.head.mask.sees(query_idx, k as usize));
-        let mut numerator = vec![0.0; self.head.value.cols()];
+        let keys = self.support_row(r);
+        let query = self.query_row(r);
+        let mut numerator = vec![0.0; self.d_v()];
         let (mut scale, mut total, mut magnitude) = (f32::NEG_INFINITY, 0.0, 0.0);
         if let (Some(background), false) = (&mut self.background, full) {
             self.out.recomputed += 1;
             (scale, total, magnitude) = background.off_support(r, &keys, &mut numerator);
+            scale *= LOG2_E;
         }
-        let (max, sum) = self.add_exact(r, &keys, scale, &mut numerator);
+        let (max, sum) = self.add_exact(&query, &keys, scale, &mut numerator);
         let factor = shrink(scale, max);
         let (denominator, terms) = (sum + factor * total, sum + factor * magnitude);
         if terms.is_finite() && denominator > VANISHED * terms {
@@ -403,20 +482,18 @@ impl Pass<'_> {
         let all: Vec<u32> =
             mask.range(query_idx).map(|k| k as u32).filter(|&k| mask.sees(query_idx, k as usize)).collect();
         numerator.fill(0.0);
-        let (max, sum) = self.add_exact(r, &all, f32::NEG_INFINITY, &mut numerator);
-        self.out.pairs[r] = all.len();
+        let (max, sum) = self.add_exact(&query, &all, f32::NEG_INFINITY, &mut numerator);
+        self.out.carried[r].pairs = all.len() as u32;
         self.write(r, max, sum, &numerator);
     }
 
-    /// Adds exact pairs to a numerator kept relative to e^scale; returns the new reference and Σ e^{s−M}.
-    fn add_exact(&self, r: usize, keys: &[u32], scale: f32, numerator: &mut [f32]) -> (f32, f32) {
-        let mut scores = Vec::new();
-        self.score(r, keys, &mut scores);
-        let max = scores.iter().copied().fold(scale, f32::max);
-        let rescale = shrink(scale, max);
+    /// Adds exact pairs to a numerator kept relative to 2^scale; returns the new reference and Σ 2^{s−M}.
+    fn add_exact(&self, query: &[f32], keys: &[u32], scale: f32, numerator: &mut [f32]) -> (f32, f32) {
+        let mut scores = vec![0.0; keys.len()];
+        kernel::dot_rows(self.head.level, query, self.head.key, keys, &mut scores);
+        let mut max = scale;
+        let rescale = weigh(self.head.level, &mut scores, &mut max);
         numerator.iter_mut().for_each(|n| *n *= rescale);
-        scores.iter_mut().for_each(|s| *s -= max);
-        kernel::exp_slice(self.head.level, &mut scores);
         kernel::weighted_sum_rows(self.head.level, &scores, self.head.value, keys, numerator);
         (max, scores.iter().map(|&s| f64::from(s)).sum::<f64>() as f32)
     }
@@ -426,14 +503,16 @@ impl Pass<'_> {
         if self.head.tainted_keys.is_none() && self.head.tainted_queries.is_none() {
             return;
         }
-        let d_v = self.head.value.cols();
+        let d_v = self.d_v();
         let all = self.background.is_some() || self.head.select.is_some_and(|s| s.reads_all_keys());
         for r in 0..self.tile.rows.len() {
             let i = self.tile.rows[r] as usize;
-            let keys = if all { None } else { Some(self.selection.row(r)) };
+            let keys = if all { None } else { Some(self.support_row(r)) };
             if self.spoiled(i, keys.as_deref()) {
                 self.out.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
-                self.out.log_sum_exp[r] = f32::NAN;
+                if let Some(l) = self.out.log_sum_exp.get_mut(r) {
+                    *l = f32::NAN;
+                }
             }
         }
     }
@@ -444,7 +523,7 @@ impl Pass<'_> {
         let query = self.head.tainted_queries.is_some_and(|t| t[i]);
         let key = |k: usize| self.head.tainted_keys.is_some_and(|t| t[k]);
         match keys {
-            Some(keys) => keys.iter().map(|&k| k as usize).any(|k| (query || key(k)) && mask.sees(i, k)),
+            Some(keys) => keys.iter().any(|&k| query || key(k as usize)),
             None if query => mask.visible(i) > 0,
             None => {
                 let allowed = mask.allowed_row(i);
@@ -454,7 +533,124 @@ impl Pass<'_> {
     }
 }
 
-/// e^{from − to}, 0 where `from` is −∞.
+enum Denominator {
+    /// The row has nothing to attend to.
+    Nothing,
+    Usable {
+        value: f32,
+        /// Of the background's sums.
+        factor: f32,
+    },
+    /// Too few digits; `full`: all visible keys are on the support.
+    Lost {
+        full: bool,
+    },
+}
+
+impl Lanes {
+    fn new(rows: Range<usize>, background: Option<&dyn TileBackground>) -> Self {
+        let mut log_scale = [f32::NEG_INFINITY; PANEL];
+        if let Some(background) = background {
+            rows.clone().zip(&mut log_scale).for_each(|(r, l)| *l = background.log_scale(r) * LOG2_E);
+        }
+        let running = Running { max: log_scale, ..Running::default() };
+        Self { rows, running, log_scale, taken: Taken::default(), pairs: [0; PANEL] }
+    }
+
+    fn get(&self, lane: usize) -> Carried {
+        Carried {
+            max: self.running.max[lane],
+            sum: self.running.sum[lane],
+            taken: self.taken.sum[lane],
+            taken_magnitude: self.taken.magnitude[lane],
+            pairs: self.pairs[lane],
+        }
+    }
+
+    fn put(&mut self, lane: usize, carried: &Carried) {
+        self.running.max[lane] = carried.max;
+        self.running.sum[lane] = carried.sum;
+        self.taken.sum[lane] = carried.taken;
+        self.taken.magnitude[lane] = carried.taken_magnitude;
+        self.pairs[lane] = carried.pairs;
+    }
+}
+
+/// What a panel sees of a block.
+struct PanelSeen<'b> {
+    /// Interval of each lane.
+    from: [u32; PANEL],
+    to: [u32; PANEL],
+    /// The least interval around all.
+    hull: Range<usize>,
+    /// What every lane sees.
+    core: Range<usize>,
+    /// Codes of lanes and keys that hide a pair where they agree.
+    except: Vec<([u32; PANEL], &'b [u32])>,
+}
+
+fn block_start(keys: &Keys) -> usize {
+    match keys {
+        Keys::Range(range) => range.start,
+        Keys::List(_) => 0,
+    }
+}
+
+/// Takes hidden pairs out of scores and background weights, and counts the others. `at`: the keys' place in the block.
+#[allow(clippy::too_many_arguments, reason = "split borrows of one struct")]
+fn hide(
+    head: &PreparedHead<'_>,
+    tile: &Tile<'_>,
+    lanes: &mut Lanes,
+    keys: &Keys,
+    seen: &PanelSeen<'_>,
+    at: Range<usize>,
+    scores: &mut [f32],
+    entries: &mut [f32],
+) {
+    let inside = match keys {
+        Keys::Range(k) => seen.core.start <= k.start && k.end <= seen.core.end,
+        Keys::List(k) => k.iter().all(|&k| seen.core.contains(&(k as usize))),
+    };
+    let boolean = head.mask.has_boolean();
+    if inside && seen.except.is_empty() && !boolean {
+        lanes.pairs.iter_mut().for_each(|p| *p += keys.len() as u32);
+        return;
+    }
+    let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[at.clone()])).collect();
+    let interval = Seen { from: seen.from, to: seen.to, except: &except };
+    let mut kept = kernel::hide(head.level, keys, &interval, scores, entries);
+    if boolean {
+        for (lane, r) in lanes.rows.clone().enumerate() {
+            let Some(allowed) = head.mask.allowed_row(tile.rows[r] as usize) else { continue };
+            for at in (0..keys.len()).filter(|&at| allowed[keys.get(at)] == 0) {
+                kept[lane] -= u32::from(scores[at * PANEL + lane] > f32::NEG_INFINITY);
+                scores[at * PANEL + lane] = f32::NEG_INFINITY;
+                if let Some(e) = entries.get_mut(at * PANEL + lane) {
+                    *e = 0.0;
+                }
+            }
+        }
+    }
+    lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
+}
+
+/// Turns scores of one row into weights; raises the reference and returns the factor of what was summed before.
+fn weigh(level: Level, scores: &mut [f32], max: &mut f32) -> f32 {
+    let top = scores.iter().copied().fold(*max, f32::max);
+    let rescale = shrink(*max, top);
+    *max = top;
+    scores.iter_mut().for_each(|s| *s -= top);
+    kernel::exp2_slice(level, scores);
+    rescale
+}
+
+/// 2^{from − to}, 0 where `from` is −∞.
 fn shrink(from: f32, to: f32) -> f32 {
-    if from == f32::NEG_INFINITY { 0.0 } else { kernel::exp(from - to) }
+    if from == f32::NEG_INFINITY { 0.0 } else { kernel::exp2(from - to) }
+}
+
+/// ln(2^max · sum).
+fn natural(max: f32, sum: f32) -> f32 {
+    max * LN_2 + sum.ln()
 }

@@ -17,6 +17,7 @@
 //! both prepared traits on one value shared by an `Arc`: `select` comes first for every tile and may leave
 //! its scan for `totals`.
 
+use crate::kernel::PANEL;
 use crate::{HeadMask, Level, Matrix, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -103,6 +104,24 @@ pub struct Block {
     pub keys: Keys,
     /// Where given, row `r` of the block takes only keys inside `clip[r]`.
     pub clip: Option<Vec<Range<usize>>>,
+    /// Pairs that stand elsewhere in the support.
+    pub except: Vec<Except>,
+}
+
+impl Block {
+    /// All rows against all keys.
+    pub fn new(rows: Range<usize>, keys: Keys) -> Self {
+        Self { rows, keys, clip: None, except: Vec::new() }
+    }
+}
+
+/// Pairs left out of a block: row `r` and the key at position `k` where `rows[r] == keys[k]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Except {
+    /// A code for each row of the block.
+    pub rows: Vec<u32>,
+    /// A code for each of its keys.
+    pub keys: Vec<u32>,
 }
 
 /// The support of one tile: blocks shared by several rows, and lists of single rows.
@@ -128,12 +147,12 @@ impl Selection {
     pub fn row(&self, row: usize) -> Vec<u32> {
         let mut keys = self.lists.get(row).cloned().unwrap_or_default();
         for block in self.blocks.iter().filter(|b| b.rows.contains(&row)) {
-            let clip = block.clip.as_ref().map(|c| c[row - block.rows.start].clone());
-            let inside = |k: &u32| clip.as_ref().is_none_or(|c| c.contains(&(*k as usize)));
-            match &block.keys {
-                Keys::Range(r) => keys.extend((r.start as u32..r.end as u32).filter(inside)),
-                Keys::List(l) => keys.extend(l.iter().copied().filter(inside)),
-            }
+            let row = row - block.rows.start;
+            let clip = block.clip.as_ref().map(|c| c[row].clone());
+            let inside = |k: usize| clip.as_ref().is_none_or(|c| c.contains(&k));
+            let counted = |at: usize| block.except.iter().any(|e| e.rows[row] == e.keys[at]);
+            let all = (0..block.keys.len()).map(|at| (at, block.keys.get(at)));
+            keys.extend(all.filter(|&(at, k)| inside(k) && !counted(at)).map(|(_, k)| k as u32));
         }
         keys.sort_unstable();
         keys
@@ -154,9 +173,17 @@ pub trait Support: Send + Sync + Debug {
 
 /// A support that has seen its head.
 pub trait Select: Send + Sync {
-    /// An order of the queries in which neighbours share keys; tiles are cut from it. `None`: as they come.
-    /// Only followed where every row sees the same keys.
-    fn order(&self) -> Option<&[u32]> {
+    /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
+    /// No pair may be in two of them. Only where every row sees the same keys do passes apply: elsewhere the queries
+    /// are taken once, as they come, and [`Select::select`] gives all their keys.
+    ///
+    /// With more than one pass, a row's keys must not depend on the other rows of its tile.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// An order of the queries in which neighbours share keys of a pass; tiles are cut from it. `None`: as they come.
+    fn order(&self, _pass: usize) -> Option<&[u32]> {
         None
     }
 
@@ -167,6 +194,11 @@ pub trait Select: Send + Sync {
 
     /// Writes the keys of the tile's rows into an empty selection.
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection);
+
+    /// [`Select::select`] for the pairs of one pass.
+    fn select_pass(&self, _pass: usize, tile: &Tile<'_>, selection: &mut Selection) {
+        self.select(tile, selection);
+    }
 }
 
 /// What stands for the pairs off the support.
@@ -197,18 +229,17 @@ pub trait TileBackground {
     /// Log-scale of a row; −∞ where it sees nothing.
     fn log_scale(&self, row: usize) -> f32;
 
-    /// Σ over visible keys of the background's weight. Not finite or not positive: the sum was lost to
-    /// rounding or range, and the combiner asks [`TileBackground::off_support`] instead.
-    fn denominator(&self, row: usize) -> f32;
+    /// Sums over the keys that rows `panel*PANEL..` see: of weight times value into `numerator` `[d_v][PANEL]`, of the
+    /// weight into `denominator`. Both are overwritten; lanes without a row are 0. A denominator that is not finite or
+    /// not positive says that the sum was lost to rounding or range: the combiner then asks
+    /// [`TileBackground::off_support`].
+    fn totals(&mut self, panel: usize, numerator: &mut [f32], denominator: &mut [f32; PANEL]);
 
-    /// A bound on Σ |terms| of the denominator, in the row's scale: what its rounding is relative to. Only weights that
-    /// change sign, or are differences themselves, need more than the default.
-    fn magnitude(&self, row: usize) -> f32 {
-        self.denominator(row).abs()
+    /// A bound on Σ |terms| of a row's `denominator`, in the row's scale: what its rounding is relative to. Only
+    /// weights that change sign, or are differences themselves, need more than the default.
+    fn magnitude(&self, _row: usize, denominator: f32) -> f32 {
+        denominator.abs()
     }
-
-    /// Σ over visible keys of weight times value, `[d_v]`.
-    fn numerator(&self, row: usize) -> &[f32];
 
     /// Background weights of rows `panel*PANEL..` on keys, `out[key][PANEL]`, in the rows' scales.
     fn entries_panel(&mut self, panel: usize, keys: &Keys, out: &mut [f32]);

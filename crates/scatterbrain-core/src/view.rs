@@ -198,6 +198,13 @@ impl<'a> Matrix<'a> {
         &self.data[i * self.row_stride..i * self.row_stride + self.cols]
     }
 
+    /// Rows from `start` to the end of the memory, each `cols` long or, behind the last, shorter than a stride.
+    #[inline(always)]
+    pub(crate) fn rows_from(&self, start: usize) -> impl Iterator<Item = &'a [f32]> + use<'a> {
+        let end = self.data.len().min((self.rows - 1) * self.row_stride + self.cols);
+        self.data.get(start * self.row_stride..end).unwrap_or_default().chunks(self.row_stride)
+    }
+
     /// The first `rows` rows.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 //! Tolerance: a dot product of length c in f32 is off by at most about c·2⁻²⁴·Σ|x·y|; twice that is allowed.
 
 use proptest::prelude::*;
-use scatterbrain_core::kernel::{self, PANEL, Running};
+use scatterbrain_core::kernel::{self, Extent, PANEL, Running, SLACK, Seen, Subtract, Taken};
 use scatterbrain_core::tile::Keys;
 use scatterbrain_core::{Level, Matrix, Seed};
 
@@ -33,7 +33,7 @@ proptest! {
         let query_matrix = Matrix::new("query", &query, lanes, cols).unwrap();
         let ids: Vec<u32> = (0..lanes as u32).collect();
         let mut panel = vec![f32::NAN; cols * PANEL];
-        kernel::pack(query_matrix, &ids, 0.5, &mut panel);
+        kernel::pack(Level::detect(), query_matrix, &ids, 0.5, &mut panel);
         let weights = rng.normals(keys.len() * PANEL);
         let start = rng.normals(cols * PANEL);
         for level in Level::available() {
@@ -91,24 +91,208 @@ proptest! {
     }
 
     #[test]
-    fn online_softmax_in_pieces_is_softmax_at_once(pieces in prop::collection::vec(0usize..9, 1..5), seed in any::<u64>(), spread in 0.1f32..60.0) {
+    fn online_softmax_in_pieces_is_softmax_at_once(
+        pieces in prop::collection::vec(0usize..9, 1..5), seed in any::<u64>(), spread in 0.1f32..60.0, background in any::<bool>()
+    ) {
         let mut rng = Seed(seed).stream(0);
         let all: Vec<Vec<f32>> = pieces.iter().map(|p| rng.normals(p * PANEL).iter().map(|x| if *x > 1.5 { f32::NEG_INFINITY } else { x * spread }).collect()).collect();
+        let entries: Vec<Vec<f32>> = pieces.iter().map(|p| rng.normals(p * PANEL)).collect();
+        let log_scale: [f32; PANEL] = std::array::from_fn(|_| rng.normals(1)[0] * spread);
         for level in Level::available() {
-            let mut running = Running::default();
-            for piece in &all {
+            let (mut running, mut taken) = (Running::default(), Taken::default());
+            if background {
+                running.max = log_scale;
+            }
+            // Weights as they came out, with the reference of their time, and how often it has moved since.
+            let mut out: Vec<(Vec<f32>, [f32; PANEL])> = Vec::new();
+            for (piece, entries) in all.iter().zip(&entries) {
                 let mut scores = piece.clone();
-                kernel::softmax(level, &mut scores, &mut running);
+                let subtract = background.then_some(Subtract { entries, log_scale: &log_scale, taken: &mut taken });
+                let before = running.max;
+                let moved = kernel::softmax(level, &mut scores, &mut running, subtract);
+                prop_assert_eq!(moved, before != running.max);
+                out.push((scores, running.max));
             }
             for r in 0..PANEL {
-                let lane: Vec<f64> = all.iter().flat_map(|p| p.iter().skip(r).step_by(PANEL).map(|x| f64::from(*x))).collect();
-                let top = lane.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                prop_assert_eq!(f64::from(running.max[r]), top);
-                let want: f64 = if top.is_finite() { lane.iter().map(|x| (x - top).exp()).sum() } else { 0.0 };
-                // Differences of scores up to 4·spread are rounded to 2⁻²⁴ of themselves.
-                prop_assert!((f64::from(running.sum[r]) - want).abs() <= want * 1e-6 * (4.0 + f64::from(spread)), "{} {want}", running.sum[r]);
+                let lane = |of: &[Vec<f32>]| -> Vec<f64> { of.iter().flat_map(|p| p.iter().skip(r).step_by(PANEL).map(|x| f64::from(*x))).collect() };
+                let (scores, entries) = (lane(&all), lane(&entries));
+                let start = if background { f64::from(log_scale[r]) } else { f64::NEG_INFINITY };
+                let top = scores.iter().copied().fold(start, f64::max);
+                let max = f64::from(running.max[r]);
+                prop_assert!(max <= top && top <= max + f64::from(SLACK) || max == top, "{} {max} {top}", level.name());
+                let want: f64 = if max.is_finite() { scores.iter().map(|x| (x - max).exp2()).sum() } else { 0.0 };
+                // Differences of scores up to 4·spread are rounded to 2⁻²⁴ of themselves, once a move of the reference.
+                let loss = 1e-6 * (4.0 + f64::from(spread));
+                prop_assert!((f64::from(running.sum[r]) - want).abs() <= want * loss, "{} {want}", running.sum[r]);
+                let weights: Vec<(f64, f64)> = out.iter().flat_map(|(p, max)| p.iter().skip(r).step_by(PANEL).map(|x| (f64::from(*x), f64::from(max[r])))).collect();
+                for ((w, max), (s, e)) in weights.iter().zip(scores.iter().zip(&entries)) {
+                    let exact = if max.is_finite() { (s - max).exp2() } else { 0.0 };
+                    let less = if background { (start - max).exp2() * e } else { 0.0 };
+                    prop_assert!((w - (exact - less)).abs() <= loss * (exact + less.abs()) + 1e-37, "{w} {exact} {less}");
+                }
+                let taken_want: f64 = if background { entries.iter().sum() } else { 0.0 };
+                let magnitude: f64 = if background { entries.iter().map(|e| e.abs()).sum() } else { 0.0 };
+                prop_assert!((f64::from(taken.sum[r]) - taken_want).abs() <= magnitude * 1e-5 + 1e-37);
+                prop_assert!((f64::from(taken.magnitude[r]) - magnitude).abs() <= magnitude * 1e-5 + 1e-37);
             }
         }
+    }
+
+    #[test]
+    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), seed in any::<u64>()) {
+        let mut rng = Seed(seed).stream(0);
+        let keys = if listed { Keys::List((0..count).map(|_| rng.below(60) as u32).collect()) } else { Keys::Range(7..7 + count) };
+        let from: [u32; PANEL] = std::array::from_fn(|_| rng.below(40) as u32);
+        let to: [u32; PANEL] = std::array::from_fn(|_| rng.below(60) as u32);
+        let lane_codes: [u32; PANEL] = std::array::from_fn(|_| rng.below(3) as u32);
+        let key_codes: Vec<u32> = (0..count).map(|_| rng.below(3) as u32).collect();
+        let except = if codes { vec![(lane_codes, &*key_codes)] } else { vec![] };
+        let scores = rng.normals(count * PANEL);
+        for level in Level::available() {
+            let (mut got, mut entries) = (scores.clone(), scores.clone());
+            let kept = kernel::hide(level, &keys, &Seen { from, to, except: &except }, &mut got, &mut entries);
+            for lane in 0..PANEL {
+                let mut expected = 0;
+                for at in 0..count {
+                    let key = keys.get(at) as u32;
+                    let visible = from[lane] <= key && key < to[lane] && !(codes && lane_codes[lane] == key_codes[at]);
+                    let x = scores[at * PANEL + lane];
+                    expected += u32::from(visible);
+                    prop_assert_eq!(got[at * PANEL + lane], if visible { x } else { f32::NEG_INFINITY });
+                    prop_assert_eq!(entries[at * PANEL + lane], if visible { x } else { 0.0 });
+                }
+                prop_assert_eq!(kept[lane], expected, "{}", level.name());
+            }
+        }
+    }
+
+    #[test]
+    fn packing_is_transposition_and_back(cols in 1usize..70, rows in 1usize..=PANEL, seed in any::<u64>()) {
+        let data = Seed(seed).stream(0).normals(rows * cols);
+        let matrix = Matrix::new("rows", &data, rows, cols).unwrap();
+        let ids: Vec<u32> = (0..rows as u32).rev().collect();
+        for level in Level::available() {
+            let (mut panel, mut flat) = (vec![f32::NAN; cols * PANEL], vec![f32::NAN; cols * PANEL]);
+            kernel::pack(level, matrix, &ids, 2.0, &mut panel);
+            kernel::pack_rows(level, &data, cols, &mut flat);
+            for c in 0..cols {
+                for r in 0..PANEL {
+                    let (listed, plain) = if r < rows { (2.0 * data[(rows - 1 - r) * cols + c], data[r * cols + c]) } else { (0.0, 0.0) };
+                    prop_assert_eq!((panel[c * PANEL + r], flat[c * PANEL + r]), (listed, plain), "{}", level.name());
+                }
+            }
+            let mut back = vec![f32::NAN; rows * cols];
+            kernel::unpack_rows(level, &flat, &mut back);
+            prop_assert_eq!(&back, &data);
+            let mut one = vec![f32::NAN; cols];
+            kernel::unpack(&flat, rows - 1, 1.0, &mut one);
+            prop_assert_eq!(&one, &data[(rows - 1) * cols..]);
+        }
+    }
+
+    #[test]
+    fn feature_kernels_are_their_formulas(m in 1usize..40, count in 1usize..20, lanes in 1usize..=PANEL, seed in any::<u64>()) {
+        let mut rng = Seed(seed).stream(0);
+        let minus_infinity = |x: Vec<f32>| -> Vec<f32> { x.into_iter().map(|x| if x > 1.5 { f32::NEG_INFINITY } else { x }).collect() };
+        let rows = minus_infinity(rng.normals(count * m));
+        let offset = rng.normals(m);
+        let panel = minus_infinity(rng.normals(m * PANEL));
+        let scale: [f32; PANEL] = std::array::from_fn(|_| rng.normals(1)[0]);
+        let (dots, row_offset) = (rng.normals(count * PANEL), rng.normals(count));
+        let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-6 * want.abs() + 1e-37;
+        for level in Level::available() {
+            let mut top = offset.clone();
+            kernel::raise(level, &rows, &mut top);
+            let naive: Vec<f32> = (0..m).map(|l| rows.iter().skip(l).step_by(m).copied().fold(offset[l], f32::max)).collect();
+            prop_assert_eq!(top, naive);
+            let mut below = rows.clone();
+            kernel::exp_below(level, &mut below, &offset);
+            for (at, (got, x)) in below.iter().zip(&rows).enumerate() {
+                prop_assert!(near(*got, f64::from(x - offset[at % m]).exp()), "{got} {x}");
+            }
+            let tops = kernel::lane_tops(level, &panel, &offset);
+            let mut weights = panel.clone();
+            kernel::exp_lanes(level, &mut weights, &offset, &scale);
+            for r in 0..PANEL {
+                let sums: Vec<f32> = (0..m).map(|l| panel[l * PANEL + r] + offset[l]).collect();
+                prop_assert_eq!(tops[r], sums.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                for l in 0..m {
+                    prop_assert!(near(weights[l * PANEL + r], f64::from(sums[l] - scale[r]).exp()));
+                }
+            }
+            let (width, first) = (lanes + 3, 2);
+            let mut out = vec![7.0; count * width];
+            kernel::affine_rows(level, &dots, (1.5, &row_offset), &mut out, (width, first, lanes));
+            for (j, row) in out.chunks_exact(width).enumerate() {
+                for (c, got) in row.iter().enumerate() {
+                    if (first..first + lanes).contains(&c) {
+                        let (x, o) = (f64::from(dots[j * PANEL + c - first]), f64::from(row_offset[j]));
+                        prop_assert!((f64::from(*got) - (1.5 * x + o)).abs() <= 2.0 * ULP * 2.0 * ((1.5 * x).abs() + o.abs()));
+                    } else {
+                        prop_assert_eq!(*got, 7.0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lane_arithmetic_is_its_formula(cols in 0usize..30, seed in any::<u64>()) {
+        let mut rng = Seed(seed).stream(0);
+        let (panel, other) = (rng.normals(cols * PANEL), rng.normals(cols * PANEL));
+        let [f, g]: [[f32; PANEL]; 2] = [(); 2].map(|()| std::array::from_fn(|_| rng.normals(1)[0]));
+        for level in Level::available() {
+            let (mut scaled, mut blended, mut sum) = (panel.clone(), panel.clone(), [1.0; PANEL]);
+            kernel::scale_lanes(level, &mut scaled, &f);
+            kernel::blend_lanes(level, &mut blended, &f, &other, &g);
+            kernel::add_lanes(level, &panel, &mut sum);
+            for at in 0..panel.len() {
+                let (a, b) = (f64::from(panel[at]) * f64::from(f[at % PANEL]), f64::from(other[at]) * f64::from(g[at % PANEL]));
+                prop_assert!(close(scaled[at], a, a.abs(), 1) && close(blended[at], a + b, a.abs() + b.abs(), 2));
+            }
+            for r in 0..PANEL {
+                let lane = || panel.iter().skip(r).step_by(PANEL).map(|&x| f64::from(x));
+                prop_assert!(close(sum[r], 1.0 + lane().sum::<f64>(), 1.0 + lane().map(f64::abs).sum::<f64>(), cols));
+            }
+        }
+    }
+
+    #[test]
+    fn extent_and_norms(cols in 1usize..70, rows in 1usize..9, used in 0usize..9, bad in prop::option::of(0usize..600), seed in any::<u64>()) {
+        let mut data = Seed(seed).stream(0).normals(rows * cols);
+        let used = used.min(rows);
+        if let Some(at) = bad.filter(|at| *at < data.len()) {
+            data[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][at % 3];
+        }
+        let matrix = Matrix::new("rows", &data, rows, cols).unwrap();
+        let seen = &data[..used * cols];
+        let largest = seen.iter().filter(|x| x.is_finite()).fold(0.0f32, |a, x| a.max(x.abs()));
+        let want = Extent { largest, finite: seen.iter().all(|x| x.is_finite()) };
+        for level in Level::available() {
+            prop_assert_eq!(kernel::extent(level, matrix, used), want, "{}", level.name());
+            let mut norms = vec![0.0; used];
+            kernel::square_norms(level, matrix, &mut norms);
+            for (i, norm) in norms.iter().enumerate() {
+                prop_assert_eq!(norm.to_bits(), kernel::square_norm(matrix.row(i)).to_bits());
+                let exact: f64 = matrix.row(i).iter().map(|x| f64::from(*x).powi(2)).sum();
+                prop_assert!(!exact.is_finite() || (norm - exact).abs() <= 1e-14 * exact);
+            }
+        }
+    }
+}
+
+#[test]
+fn exp2_of_the_softmax_is_within_its_promise() {
+    for level in Level::available() {
+        let inputs: Vec<f32> = (0..2_000_000).map(|i| -126.0 + 253.0 * (i as f32 / 2_000_000.0)).collect();
+        let mut out = inputs.clone();
+        kernel::exp2_slice(level, &mut out);
+        let error = |(x, y): (&f32, &f32)| (f64::from(*y) / f64::from(*x).exp2() - 1.0).abs();
+        let worst = inputs.iter().zip(&out).map(error).fold(0.0, f64::max);
+        assert!(worst <= 2.5e-7, "{}: {worst:e}", level.name());
+        let mut special = [0.0, -0.0, f32::NEG_INFINITY, -126.5, -1e30, f32::MIN, 1.0, -126.0, 127.0];
+        kernel::exp2_slice(level, &mut special);
+        assert_eq!(special, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, f32::MIN_POSITIVE, 127.0f32.exp2()]);
     }
 }
 

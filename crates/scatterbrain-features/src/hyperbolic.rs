@@ -1,7 +1,7 @@
 //! Positive features in pairs [ω, −ω].
 
 use crate::map::{FeatureMap, LogFeatures, Role, check, half_square_norms, pairs};
-use crate::projection::{Projection, ProjectionKind, write_panel};
+use crate::projection::{Projection, ProjectionKind};
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -76,16 +76,13 @@ impl FeatureMap for HyperbolicFeatures {
         out: &mut LogFeatures,
     ) -> Result<()> {
         check(self, rows, factor, role)?;
-        let norms = half_square_norms(rows, factor, role)?;
+        let norms = half_square_norms(level, rows, factor, role)?;
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
         let half_log_m = 0.5 * (m as f64).ln();
-        self.projection.project(level, rows, |i, first, dots| {
-            let offset = (-norms[i] - half_log_m) as f32;
-            let (plus, minus) = out.log[i * m..(i + 1) * m].split_at_mut(m / 2);
-            write_panel(&mut plus[first..], dots, |dot| offset + dot * factor);
-            write_panel(&mut minus[first..], dots, |dot| offset - dot * factor);
-        });
+        let offset: Vec<f32> = norms.iter().map(|norm| (-norm - half_log_m) as f32).collect();
+        let places = [(1.0, 0), (-1.0, m / 2)];
+        self.projection.affine((level, rows), factor, &offset, &mut out.log, m, &places);
         Ok(())
     }
 }

@@ -160,21 +160,22 @@ pub(crate) fn check(map: &dyn FeatureMap, rows: Matrix<'_>, factor: f32, role: R
 ///
 /// # Errors
 /// Where the row is finite and its squared norm is not, in f32.
-pub(crate) fn half_square_norms(rows: Matrix<'_>, factor: f32, role: Role) -> Result<Vec<f64>> {
+pub(crate) fn half_square_norms(level: Level, rows: Matrix<'_>, factor: f32, role: Role) -> Result<Vec<f64>> {
     let square = f64::from(factor).powi(2);
-    rows.iter()
-        .map(|row| {
-            let norm = square * kernel::square_norm(row);
-            if norm > f64::from(f32::MAX) && row.iter().all(|x| x.is_finite()) {
-                return Err(Error::Overflow {
-                    argument: role.argument(),
-                    quantity: "a row's squared norm",
-                    magnitude: format!("{norm:e}"),
-                });
-            }
-            Ok(0.5 * norm)
-        })
-        .collect()
+    let mut norms = vec![0.0; rows.rows()];
+    kernel::square_norms(level, rows, &mut norms);
+    for (i, norm) in norms.iter_mut().enumerate() {
+        *norm *= square;
+        if *norm > f64::from(f32::MAX) && rows.row(i).iter().all(|x| x.is_finite()) {
+            return Err(Error::Overflow {
+                argument: role.argument(),
+                quantity: "a row's squared norm",
+                magnitude: format!("{norm:e}"),
+            });
+        }
+        *norm *= 0.5;
+    }
+    Ok(norms)
 }
 
 /// Number of projections for `n_features` features that come in pairs.

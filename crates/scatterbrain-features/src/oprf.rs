@@ -151,7 +151,7 @@ impl FeatureMap for OptimalPositiveFeatures {
         out: &mut LogFeatures,
     ) -> Result<()> {
         check(self, rows, factor, role)?;
-        let norms = half_square_norms(rows, factor, role)?;
+        let norms = half_square_norms(level, rows, factor, role)?;
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
         let gain = (self.gain * f64::from(factor)) as f32;

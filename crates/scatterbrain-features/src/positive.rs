@@ -1,7 +1,7 @@
 //! FAVOR+ positive features.
 
 use crate::map::{FeatureMap, LogFeatures, Role, check, half_square_norms};
-use crate::projection::{Projection, ProjectionKind, write_panel};
+use crate::projection::{Projection, ProjectionKind};
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -72,14 +72,12 @@ impl FeatureMap for PositiveFeatures {
         out: &mut LogFeatures,
     ) -> Result<()> {
         check(self, rows, factor, role)?;
-        let norms = half_square_norms(rows, factor, role)?;
+        let norms = half_square_norms(level, rows, factor, role)?;
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
         let half_log_m = 0.5 * (m as f64).ln();
-        self.projection.project(level, rows, |i, first, dots| {
-            let offset = (-norms[i] - half_log_m) as f32;
-            write_panel(&mut out.log[i * m + first..(i + 1) * m], dots, |dot| dot * factor + offset);
-        });
+        let offset: Vec<f32> = norms.iter().map(|norm| (-norm - half_log_m) as f32).collect();
+        self.projection.affine((level, rows), factor, &offset, &mut out.log, m, &[(1.0, 0)]);
         Ok(())
     }
 }

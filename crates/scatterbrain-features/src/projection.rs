@@ -1,9 +1,10 @@
 //! Random directions ω and how rows are projected on them.
 
-use scatterbrain_core::kernel::{PANEL, pack, product};
+use scatterbrain_core::kernel::{PANEL, affine_rows, pack, product};
 use scatterbrain_core::tile::Keys;
 use scatterbrain_core::{Error, Level, Matrix, Result, Rng, Seed};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Rows that are projected on one panel of directions before the next panel: they stay in the first cache.
 const BLOCK_ROWS: usize = 64;
@@ -116,7 +117,7 @@ impl Projection {
         let mut panels = vec![0.0; rows.div_ceil(PANEL) * PANEL * head_dim];
         for (p, panel) in panels.chunks_exact_mut(PANEL * head_dim).enumerate() {
             let listed: Vec<u32> = (p * PANEL..rows.min((p + 1) * PANEL)).map(|r| r as u32).collect();
-            pack(matrix, &listed, 1.0, panel);
+            pack(Level::detect(), matrix, &listed, 1.0, panel);
         }
         Ok(Self { kind, rows, head_dim, data, panels })
     }
@@ -148,30 +149,49 @@ impl Projection {
     /// # Panics
     /// If `x` has not `head_dim` columns.
     pub(crate) fn project(&self, level: Level, x: Matrix<'_>, mut f: impl FnMut(usize, usize, &[f32])) {
+        self.project_panels(level, x, |rows, directions, products| {
+            for (i, dots) in rows.zip(products.chunks_exact(PANEL)) {
+                f(i, directions.start, &dots[..directions.len()]);
+            }
+        });
+    }
+
+    /// [`Projection::project`] with `f(rows, directions, products)` for many rows at once, `products` `[rows][PANEL]`.
+    pub(crate) fn project_panels(
+        &self,
+        level: Level,
+        x: Matrix<'_>,
+        mut f: impl FnMut(Range<usize>, Range<usize>, &[f32]),
+    ) {
         let mut products = [0.0; BLOCK_ROWS * PANEL];
         for start in (0..x.rows()).step_by(BLOCK_ROWS) {
-            let end = x.rows().min(start + BLOCK_ROWS);
-            let products = &mut products[..(end - start) * PANEL];
+            let rows = start..x.rows().min(start + BLOCK_ROWS);
+            let products = &mut products[..rows.len() * PANEL];
             for (p, panel) in self.panels.chunks_exact(PANEL * self.head_dim).enumerate() {
-                product(level, panel, x, &Keys::Range(start..end), products);
-                let width = PANEL.min(self.rows - p * PANEL);
-                for (i, dots) in products.chunks_exact(PANEL).enumerate() {
-                    f(start + i, p * PANEL, &dots[..width]);
-                }
+                product(level, panel, x, &Keys::Range(rows.clone()), products);
+                f(rows.clone(), p * PANEL..self.rows.min((p + 1) * PANEL), products);
             }
         }
     }
-}
 
-/// `out[t] = f(dots[t])`; a whole panel has a length that the compiler knows.
-#[inline(always)]
-pub(crate) fn write_panel(out: &mut [f32], dots: &[f32], f: impl Fn(f32) -> f32) {
-    if let (Some(out), Some(dots)) = (out.first_chunk_mut::<PANEL>(), dots.first_chunk::<PANEL>()) {
-        for t in 0..PANEL {
-            out[t] = f(dots[t]);
-        }
-    } else {
-        out.iter_mut().zip(dots).for_each(|(o, dot)| *o = f(*dot));
+    /// Writes `sign · factor · ω_l·x_i + offset_i` to `out[i][first + l]` for every row and, in turn, every
+    /// `(sign, first)` of `places`; rows of `out` are `width` long.
+    pub(crate) fn affine(
+        &self,
+        (level, x): (Level, Matrix<'_>),
+        factor: f32,
+        offset: &[f32],
+        out: &mut [f32],
+        width: usize,
+        places: &[(f32, usize)],
+    ) {
+        self.project_panels(level, x, |rows, directions, products| {
+            let out = &mut out[rows.start * width..rows.end * width];
+            for (sign, first) in places {
+                let place = (width, first + directions.start, directions.len());
+                affine_rows(level, products, (sign * factor, &offset[rows.clone()]), out, place);
+            }
+        });
     }
 }
 

@@ -73,7 +73,7 @@ impl FeatureMap for ReluFeatures {
         out: &mut LogFeatures,
     ) -> Result<()> {
         check(self, rows, factor, role)?;
-        half_square_norms(rows, factor, role)?;
+        half_square_norms(level, rows, factor, role)?;
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
         let half_log_m = (0.5 * (m as f64).ln()) as f32;

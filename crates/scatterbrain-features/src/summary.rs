@@ -29,12 +29,13 @@ use crate::map::{FeatureMap, LogFeatures, Role};
 use crate::tile::FeatureTile;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Summary, TILE_ROWS, Tile, TileBackground};
-use scatterbrain_core::{Error, Level, Result};
+use scatterbrain_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// How far (natural log) a block may exceed its references before they are raised.
 const HYSTERESIS: f32 = 32.0;
+
 /// Any feature map as the background of attention.
 ///
 /// ```
@@ -210,8 +211,8 @@ impl<'a> FeatureSummary<'a> {
             let reference = &self.references[self.settled_epoch[b]];
             let range = self.blocks.range(b).start * m..self.blocks.range(b).end * m;
             let out = &mut self.features[range.clone()];
-            out.chunks_exact_mut(m).for_each(|row| below_reference(row, reference));
-            exp_signed(self.keys.level, negative.get(range), out);
+            kernel::exp_below(self.keys.level, out, reference);
+            apply_signs(negative.get(range), out);
         }
         Ok(())
     }
@@ -226,11 +227,8 @@ impl<'a> FeatureSummary<'a> {
 
     fn choose_epochs(&mut self) {
         let m = self.n_features();
-        let logs = |keys: Range<usize>| self.features[keys.start * m..keys.end * m].chunks_exact(m);
         let raise = |to: &mut [f32], keys: Range<usize>| {
-            for row in logs(keys) {
-                to.iter_mut().zip(row).for_each(|(t, &x)| *t = t.max(x));
-            }
+            kernel::raise(self.keys.level, &self.features[keys.start * m..keys.end * m], to);
         };
         let count = self.blocks.count();
         let mut top = vec![f32::NEG_INFINITY; m];
@@ -259,65 +257,28 @@ impl<'a> FeatureSummary<'a> {
 
     fn fill_sums(&mut self) {
         let count = self.blocks.count();
-        let empty = || vec![0.0; self.n_features() * self.width()];
+        let mut running = RunningSum::new(self);
         self.sums = if self.keys.boolean {
             Sums::Pairs
         } else if self.keys.mask.has_window() {
             let sum = |b| {
-                let mut sum = empty();
-                self.add_block(b, &mut sum);
-                sum
+                let mut sum = RunningSum::new(self);
+                sum.add_block(self, b);
+                sum.rows(self)
             };
             Sums::Blocks((0..count).map(sum).collect())
         } else if self.keys.mask.is_causal() {
-            let mut sum = empty();
             let mut prefix = Vec::with_capacity(count);
             for b in 0..count {
-                prefix.push(sum.clone());
-                self.move_epoch(&mut sum, self.prefix_epoch[b], self.settled_epoch[b]);
-                self.add_block(b, &mut sum);
+                prefix.push(running.rows(self));
+                running.move_epoch(self, self.prefix_epoch[b], self.settled_epoch[b]);
+                running.add_block(self, b);
             }
             Sums::Prefix(prefix)
         } else {
-            let mut sum = empty();
-            (0..count).for_each(|b| self.add_block(b, &mut sum));
-            Sums::Total(sum)
+            (0..count).for_each(|b| running.add_block(self, b));
+            Sums::Total(running.rows(self))
         };
-    }
-
-    /// Adds a block's N and Z, sixteen features (the lanes of a panel) at a time.
-    fn add_block(&self, block: usize, sum: &mut [f32]) {
-        let (m, width) = (self.n_features(), self.width());
-        let keys = self.blocks.range(block);
-        let values = self.keys.value;
-        let mut weights = vec![0.0; keys.len() * PANEL];
-        let mut acc = vec![0.0; values.cols() * PANEL];
-        for first in (0..m).step_by(PANEL) {
-            let lanes = PANEL.min(m - first);
-            let mut total = [0.0; PANEL];
-            for (w, j) in weights.chunks_exact_mut(PANEL).zip(keys.clone()) {
-                w[..lanes].copy_from_slice(&self.features[j * m + first..j * m + first + lanes]);
-                w[lanes..].fill(0.0);
-                total.iter_mut().zip(&*w).for_each(|(t, w)| *t += w);
-            }
-            acc.fill(0.0);
-            kernel::weighted_sum(self.keys.level, &weights, values, &Keys::Range(keys.clone()), &mut acc);
-            for lane in 0..lanes {
-                let row = &mut sum[(first + lane) * width..(first + lane + 1) * width];
-                row.iter_mut().zip(acc[lane..].iter().step_by(PANEL)).for_each(|(s, a)| *s += a);
-                row[width - 1] += total[lane];
-            }
-        }
-    }
-
-    /// Rescales a sum from one epoch's references to another's.
-    fn move_epoch(&self, sum: &mut [f32], from: usize, to: usize) {
-        if from == to {
-            return;
-        }
-        for (row, factor) in sum.chunks_exact_mut(self.width()).zip(self.epoch_factors(from, to)) {
-            row.iter_mut().for_each(|x| *x *= factor);
-        }
     }
 
     pub(crate) fn epoch_factors(&self, from: usize, to: usize) -> Vec<f32> {
@@ -325,6 +286,68 @@ impl<'a> FeatureSummary<'a> {
         change
             .map(|(&f, &t)| if f == t || f == f32::NEG_INFINITY { f32::from(f == t) } else { kernel::exp(f - t) })
             .collect()
+    }
+}
+
+/// A [`Sum`] that grows, with features in lanes: `[d_v + 1][PANEL]` a panel of features.
+struct RunningSum {
+    panels: Vec<f32>,
+    /// Features of a block's keys, `[key][PANEL]`.
+    weights: Vec<f32>,
+}
+
+impl RunningSum {
+    fn new(summary: &FeatureSummary<'_>) -> Self {
+        let count = summary.n_features().div_ceil(PANEL);
+        Self { panels: vec![0.0; count * summary.width() * PANEL], weights: Vec::new() }
+    }
+
+    /// Adds a block's N and Z.
+    fn add_block(&mut self, summary: &FeatureSummary<'_>, block: usize) {
+        let (m, width, level) = (summary.n_features(), summary.width(), summary.keys.level);
+        let keys = summary.blocks.range(block);
+        let features = &summary.features[keys.start * m..keys.end * m];
+        self.weights.resize(keys.len() * PANEL, 0.0);
+        let listed = Keys::Range(keys);
+        for (panel, sum) in self.panels.chunks_exact_mut(width * PANEL).enumerate() {
+            let first = panel * PANEL;
+            let lanes = PANEL.min(m - first);
+            for (w, row) in self.weights.chunks_exact_mut(PANEL).zip(features.chunks_exact(m)) {
+                match row[first..].first_chunk::<PANEL>() {
+                    Some(row) => w.copy_from_slice(row),
+                    None => {
+                        w[..lanes].copy_from_slice(&row[first..]);
+                        w[lanes..].fill(0.0);
+                    }
+                }
+            }
+            let (numerator, total) = sum.split_at_mut((width - 1) * PANEL);
+            kernel::weighted_sum(level, &self.weights, summary.keys.value, &listed, numerator);
+            kernel::add_lanes(level, &self.weights, total.first_chunk_mut().expect("a row of lanes"));
+        }
+    }
+
+    /// Rescales from one epoch's references to another's.
+    fn move_epoch(&mut self, summary: &FeatureSummary<'_>, from: usize, to: usize) {
+        if from == to {
+            return;
+        }
+        let factors = summary.epoch_factors(from, to);
+        for (sum, factors) in self.panels.chunks_exact_mut(summary.width() * PANEL).zip(factors.chunks(PANEL)) {
+            let mut lanes = [0.0; PANEL];
+            lanes[..factors.len()].copy_from_slice(factors);
+            kernel::scale_lanes(summary.keys.level, sum, &lanes);
+        }
+    }
+
+    /// The sum, a row a feature.
+    fn rows(&self, summary: &FeatureSummary<'_>) -> Sum {
+        let width = summary.width();
+        let mut sum = vec![0.0; summary.n_features() * width];
+        for (rows, panel) in sum.chunks_mut(PANEL * width).zip(self.panels.chunks_exact(width * PANEL)) {
+            kernel::unpack_rows(summary.keys.level, panel, rows);
+        }
+        sum
     }
 }
 
@@ -339,18 +362,8 @@ pub(crate) fn log_sum(logs: impl Iterator<Item = f64> + Clone) -> f64 {
     if top == f64::NEG_INFINITY { top } else { top + logs.map(|x| (x - top).exp()).sum::<f64>().ln() }
 }
 
-/// Replaces log φ_l by log φ_l − R_l; a feature that no key has yet stays zero.
-pub(crate) fn below_reference(row: &mut [f32], reference: &[f32]) {
-    for (x, &r) in row.iter_mut().zip(reference) {
-        if *x > f32::NEG_INFINITY {
-            *x -= r;
-        }
-    }
-}
-
-/// exp in place, with the features' signs.
-pub(crate) fn exp_signed(level: Level, negative: Option<&[bool]>, out: &mut [f32]) {
-    kernel::exp_slice(level, out);
+/// Gives features their signs.
+pub(crate) fn apply_signs(negative: Option<&[bool]>, out: &mut [f32]) {
     for (o, _) in out.iter_mut().zip(negative.unwrap_or_default()).filter(|(_, n)| **n) {
         *o = -*o;
     }

@@ -2,7 +2,7 @@
 //! [`FeatureSummary`].
 
 use crate::map::{LogFeatures, Role};
-use crate::summary::{FeatureSummary, Sums, below_reference, exp_signed, log_norm, log_sum};
+use crate::summary::{FeatureSummary, Sums, apply_signs, log_norm, log_sum};
 use scatterbrain_core::Matrix;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Keys, TILE_ROWS, Tile, TileBackground};
@@ -22,12 +22,6 @@ struct Group {
     keys: Vec<u32>,
 }
 
-/// W of all rows of a tile in one epoch, row-major and as panels.
-struct Weights {
-    rows: Vec<f32>,
-    panels: Vec<f32>,
-}
-
 pub(crate) struct FeatureTile<'a> {
     summary: &'a FeatureSummary<'a>,
     tile: Tile<'a>,
@@ -37,58 +31,103 @@ pub(crate) struct FeatureTile<'a> {
     /// Key block of each row's position, under a causal mask.
     block: Vec<Option<usize>>,
     scale: Vec<f32>,
-    denominator: Vec<f32>,
-    numerator: Vec<f32>,
-    weights: BTreeMap<usize, Weights>,
+    /// W of the tile in an epoch, `[n_features][PANEL]` a panel.
+    weights: BTreeMap<usize, Vec<f32>>,
     /// A block's features in its prefix epoch, where that differs from its settled one.
     own: BTreeMap<usize, Vec<f32>>,
+    /// Rows whose totals were lost to range.
+    lost: Vec<bool>,
 }
 
 impl<'a> FeatureTile<'a> {
     pub(crate) fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
-        let mut rows = Vec::with_capacity(tile.rows.len() * tile.query.cols());
-        tile.rows.iter().for_each(|&i| rows.extend_from_slice(tile.query.row(i as usize)));
+        let count = tile.rows.len();
+        let mut gathered = Vec::new();
+        let neighbours = tile.rows.windows(2).all(|w| w[0] + 1 == w[1]);
+        let query = if neighbours {
+            tile.query.slice(tile.rows[0] as usize..tile.rows[0] as usize + count)
+        } else {
+            tile.rows.iter().for_each(|&i| gathered.extend_from_slice(tile.query.row(i as usize)));
+            Matrix::new("query", &gathered, count, tile.query.cols()).expect("a tile has rows")
+        };
         let mut logs = LogFeatures::default();
         let factor = Role::Query.factor(summary.keys.scale);
-        let query = Matrix::new("query", &rows, tile.rows.len(), tile.query.cols()).expect("a tile has rows");
         summary
             .map
             .log_features(summary.keys.level, query, factor, Role::Query, &mut logs)
             .expect("head_dim was checked when the background was prepared");
-        let causal = tile.mask.is_causal();
         let seen = |i: &u32| !tile.mask.range(*i as usize).is_empty();
-        let block: Vec<Option<usize>> = tile
-            .rows
-            .iter()
-            .map(|i| (causal && seen(i)).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize)))
-            .collect();
+        let place = |i: &u32| seen(i).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize));
+        let block: Vec<Option<usize>> = if tile.mask.is_causal() {
+            tile.rows.iter().map(place).collect()
+        } else {
+            vec![None; count]
+        };
         let epoch: Vec<usize> = block.iter().map(|b| b.map_or(0, |b| summary.prefix_epoch[b])).collect();
-        let scale = (0..tile.rows.len())
-            .map(|r| {
-                if !seen(&tile.rows[r]) {
-                    return f32::NEG_INFINITY;
-                }
-                let reference = &summary.references[epoch[r]];
-                logs.row(r).iter().zip(reference).map(|(&q, &k)| q + k).fold(f32::NEG_INFINITY, f32::max)
-            })
-            .collect();
-        let width = summary.width() - 1;
         let mut this = Self {
             summary,
             tile,
             logs,
             epoch,
             block,
-            scale,
-            denominator: vec![0.0; tile.rows.len()],
-            numerator: vec![0.0; tile.rows.len() * width],
+            scale: vec![f32::NEG_INFINITY; count],
             weights: BTreeMap::new(),
             own: BTreeMap::new(),
+            lost: vec![false; count],
         };
-        for panel in 0..tile.rows.len().div_ceil(PANEL) {
-            this.total_panel(panel);
+        let mut panels = this.log_panels();
+        this.choose_scales(&panels);
+        if this.epoch.iter().all(|&e| e == this.epoch[0]) {
+            this.exponentiate(this.epoch[0], &mut panels);
+            this.weights.insert(this.epoch[0], panels);
         }
         this
+    }
+
+    /// Log features with queries in lanes.
+    fn log_panels(&self) -> Vec<f32> {
+        let m = self.summary.n_features();
+        let mut panels = vec![0.0; self.tile.rows.len().div_ceil(PANEL) * PANEL * m];
+        for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(self.logs.log.chunks(PANEL * m)) {
+            kernel::pack_rows(self.summary.keys.level, rows, m, panel);
+        }
+        panels
+    }
+
+    /// r_i of every row that sees a key: the largest log φ_l(q_i) + R_l in the row's epoch.
+    fn choose_scales(&mut self, log_panels: &[f32]) {
+        let summary = self.summary;
+        for panel in 0..self.tile.rows.len().div_ceil(PANEL) {
+            let rows = self.panel_rows(panel);
+            let size = summary.n_features() * PANEL;
+            let logs = &log_panels[panel * size..(panel + 1) * size];
+            let mut tops = BTreeMap::new();
+            for r in rows.clone().filter(|&r| !self.tile.mask.range(self.tile.rows[r] as usize).is_empty()) {
+                let epoch = self.epoch[r];
+                let reference = &summary.references[epoch];
+                let tops = tops.entry(epoch).or_insert_with(|| kernel::lane_tops(summary.keys.level, logs, reference));
+                self.scale[r] = tops[r - rows.start];
+            }
+        }
+    }
+
+    /// Log features to W in an epoch.
+    fn exponentiate(&self, epoch: usize, panels: &mut [f32]) {
+        let m = self.summary.n_features();
+        for (panel, logs) in panels.chunks_exact_mut(m * PANEL).enumerate() {
+            let rows = self.panel_rows(panel);
+            let mut scale = [0.0; PANEL];
+            for (s, r) in scale.iter_mut().zip(rows.clone()) {
+                *s = if self.scale[r] == f32::NEG_INFINITY { 0.0 } else { self.scale[r] };
+            }
+            kernel::exp_lanes(self.summary.keys.level, logs, &self.summary.references[epoch], &scale);
+            for (lane, r) in rows.enumerate() {
+                let negative = self.logs.negative_row(r).unwrap_or_default();
+                for (w, _) in logs[lane..].iter_mut().step_by(PANEL).zip(negative).filter(|(_, n)| **n) {
+                    *w = -*w;
+                }
+            }
+        }
     }
 
     fn panel_rows(&self, panel: usize) -> Range<usize> {
@@ -96,53 +135,50 @@ impl<'a> FeatureTile<'a> {
     }
 
     /// Sums of one panel: whole blocks from their sums, ragged ends pair by pair.
-    fn total_panel(&mut self, panel: usize) {
+    fn total_panel(&mut self, panel: usize, numerator: &mut [f32], denominator: &mut [f32; PANEL]) {
         let rows = self.panel_rows(panel);
         let ranges: Vec<Range<usize>> =
             rows.clone().map(|r| self.tile.mask.range(self.tile.rows[r] as usize)).collect();
         let seen = || rows.clone().zip(&ranges).filter(|(_, range)| !range.is_empty());
+        numerator.fill(0.0);
+        denominator.fill(0.0);
         let Some((first, _)) = seen().next() else { return };
         if seen().any(|(r, _)| self.block[r] != self.block[first]) {
             // Rows of several blocks in one panel: only a caller's own tiling does that.
-            rows.for_each(|r| self.denominator[r] = f32::NAN);
+            denominator[..rows.len()].fill(f32::NAN);
             return;
         }
         let start = seen().map(|(_, r)| r.start).min().unwrap_or(0);
         let end = seen().map(|(_, r)| r.end).max().unwrap_or(0);
         let common = seen().map(|(_, r)| r.start).max().unwrap_or(0)..seen().map(|(_, r)| r.end).min().unwrap_or(0);
-        let width = self.summary.width();
-        let mut acc = vec![0.0; width * PANEL];
-        let whole = self.add_whole(panel, first, &common, &mut acc);
-        let (mut numerator, mut denominator) = (acc, [0.0; PANEL]);
-        denominator.copy_from_slice(&numerator[(width - 1) * PANEL..]);
-        numerator.truncate((width - 1) * PANEL);
+        let whole = self.add_whole(panel, first, &common, numerator, denominator);
         let ragged = if whole.is_empty() { [start..end, end..end] } else { [start..whole.start, whole.end..end] };
         for keys in ragged {
             for from in keys.clone().step_by(TILE_ROWS) {
                 let chunk = from..(from + TILE_ROWS).min(keys.end);
-                self.add_pairs(panel, chunk, &ranges, &mut numerator, &mut denominator);
+                self.add_pairs(panel, chunk, &ranges, numerator, denominator);
             }
         }
-        for (lane, r) in rows.enumerate() {
-            // A row that sees nothing shares the panel's arithmetic but owns none of it.
-            let sees = !ranges[lane].is_empty();
-            let trusted = TRUSTED.contains(&denominator[lane].abs());
-            self.denominator[r] = if !sees {
-                0.0
-            } else if trusted {
-                denominator[lane]
-            } else {
-                f32::NAN
-            };
-            let out = &mut self.numerator[r * (width - 1)..(r + 1) * (width - 1)];
-            if sees {
-                kernel::unpack(&numerator, lane, 1.0, out);
+        for lane in 0..PANEL {
+            if ranges.get(lane).is_none_or(|r| r.is_empty()) {
+                // A row that sees nothing shares the panel's arithmetic but owns none of it.
+                denominator[lane] = 0.0;
+                numerator[lane..].iter_mut().step_by(PANEL).for_each(|n| *n = 0.0);
+            } else if !TRUSTED.contains(&denominator[lane].abs()) {
+                denominator[lane] = f32::NAN;
             }
         }
     }
 
     /// Adds the blocks that all rows of the panel see whole, and returns their keys.
-    fn add_whole(&mut self, panel: usize, first: usize, common: &Range<usize>, acc: &mut [f32]) -> Range<usize> {
+    fn add_whole(
+        &mut self,
+        panel: usize,
+        first: usize,
+        common: &Range<usize>,
+        numerator: &mut [f32],
+        denominator: &mut [f32; PANEL],
+    ) -> Range<usize> {
         let summary = self.summary;
         let epoch = self.epoch[first];
         let width = summary.width();
@@ -184,8 +220,12 @@ impl<'a> FeatureTile<'a> {
         let sum = Matrix::new("sum", sum, summary.n_features(), width).expect("a sum has features");
         let level = summary.keys.level;
         let count = summary.n_features() * PANEL;
-        let weights = &self.weights(epoch).panels[panel * count..(panel + 1) * count];
-        kernel::weighted_sum(level, weights, sum, &Keys::Range(0..sum.rows()), acc);
+        let weights = &self.weights(epoch)[panel * count..(panel + 1) * count];
+        let mut acc = vec![0.0; width * PANEL];
+        kernel::weighted_sum(level, weights, sum, &Keys::Range(0..sum.rows()), &mut acc);
+        let (sums, total) = acc.split_at((width - 1) * PANEL);
+        numerator.copy_from_slice(sums);
+        denominator.copy_from_slice(total);
         keys
     }
 
@@ -211,33 +251,27 @@ impl<'a> FeatureTile<'a> {
                 }
             }
         }
-        for w in weights.chunks_exact(PANEL) {
-            denominator.iter_mut().zip(w).for_each(|(d, w)| *d += w);
-        }
+        kernel::add_lanes(self.summary.keys.level, &weights, denominator);
         kernel::weighted_sum(self.summary.keys.level, &weights, self.summary.keys.value, &listed, numerator);
     }
 
     /// W in the given epoch, made at its first use.
-    fn weights(&mut self, epoch: usize) -> &Weights {
-        let (summary, logs, scale) = (self.summary, &self.logs, &self.scale);
-        self.weights.entry(epoch).or_insert_with(|| {
-            let m = summary.n_features();
-            let count = scale.len();
-            let reference = &summary.references[epoch];
-            let mut rows = vec![0.0; count * m];
-            for (r, out) in rows.chunks_exact_mut(m).enumerate() {
-                let scale = if scale[r] == f32::NEG_INFINITY { 0.0 } else { scale[r] };
-                for ((o, &q), &k) in out.iter_mut().zip(logs.row(r)).zip(reference) {
-                    *o = q + k - scale;
-                }
-            }
-            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut rows);
-            let mut panels = vec![0.0; count.div_ceil(PANEL) * PANEL * m];
-            for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(rows.chunks(PANEL * m)) {
-                kernel::pack_rows(rows, m, panel);
-            }
-            Weights { rows, panels }
-        })
+    fn weights(&mut self, epoch: usize) -> &[f32] {
+        if !self.weights.contains_key(&epoch) {
+            let mut panels = self.log_panels();
+            self.exponentiate(epoch, &mut panels);
+            self.weights.insert(epoch, panels);
+        }
+        &self.weights[&epoch]
+    }
+
+    /// W of one row in an epoch that was made.
+    fn weights_row(&self, epoch: usize, row: usize) -> Vec<f32> {
+        let size = self.summary.n_features() * PANEL;
+        let panel = row / PANEL;
+        let mut out = vec![0.0; self.summary.n_features()];
+        kernel::unpack(&self.weights[&epoch][panel * size..(panel + 1) * size], row % PANEL, 1.0, &mut out);
+        out
     }
 
     /// Keys by where a row finds their features. The arithmetic of a pair does not depend on its group.
@@ -276,7 +310,7 @@ impl<'a> FeatureTile<'a> {
     fn product(&mut self, panel: usize, place: Place, keys: &Keys, out: &mut [f32]) {
         self.ready(place);
         let count = self.summary.n_features() * PANEL;
-        let weights = &self.weights[&place.0].panels[panel * count..(panel + 1) * count];
+        let weights = &self.weights[&place.0][panel * count..(panel + 1) * count];
         kernel::product(self.summary.keys.level, weights, self.features(place), keys, out);
     }
 
@@ -285,11 +319,10 @@ impl<'a> FeatureTile<'a> {
         let summary = self.summary;
         self.own.entry(block).or_insert_with(|| {
             let range = summary.blocks.range(block);
-            let m = summary.n_features();
             let mut logs = summary.log_features(range).expect("these keys were mapped before");
             let reference = &summary.references[summary.prefix_epoch[block]];
-            logs.log.chunks_exact_mut(m).for_each(|row| below_reference(row, reference));
-            exp_signed(summary.keys.level, logs.negative.as_deref(), &mut logs.log);
+            kernel::exp_below(summary.keys.level, &mut logs.log, reference);
+            apply_signs(logs.negative.as_deref(), &mut logs.log);
             logs.log
         });
     }
@@ -298,11 +331,6 @@ impl<'a> FeatureTile<'a> {
         let m = self.summary.n_features();
         let data = place.1.map_or(&self.summary.features, |block| &self.own[&block]);
         Matrix::new("features", data, data.len() / m, m).expect("some key is visible")
-    }
-
-    /// Whether a row's totals were lost to range.
-    fn lost(&self, row: usize) -> bool {
-        self.denominator[row].is_nan()
     }
 
     /// Keys a row sees, without those in `skip` (ascending).
@@ -320,7 +348,7 @@ impl<'a> FeatureTile<'a> {
 
     /// The sum from stored features; `None` where they do not hold it.
     fn off_support_fast(&mut self, row: usize, keys: &[u32], numerator: &mut [f32]) -> Option<(f32, f32, f32)> {
-        if self.lost(row) {
+        if self.lost[row] {
             return None;
         }
         let mut weights = vec![0.0; keys.len()];
@@ -401,17 +429,14 @@ impl TileBackground for FeatureTile<'_> {
         self.scale[row]
     }
 
-    fn denominator(&self, row: usize) -> f32 {
-        self.denominator[row]
+    fn totals(&mut self, panel: usize, numerator: &mut [f32], denominator: &mut [f32; PANEL]) {
+        self.total_panel(panel, numerator, denominator);
+        let rows = self.panel_rows(panel);
+        self.lost[rows].iter_mut().zip(denominator).for_each(|(l, d)| *l = d.is_nan());
     }
 
-    fn magnitude(&self, row: usize) -> f32 {
-        if self.summary.map.signed() { self.signed_magnitude(row) } else { self.denominator[row].abs() }
-    }
-
-    fn numerator(&self, row: usize) -> &[f32] {
-        let width = self.summary.width() - 1;
-        &self.numerator[row * width..(row + 1) * width]
+    fn magnitude(&self, row: usize, denominator: f32) -> f32 {
+        if self.summary.map.signed() { self.signed_magnitude(row) } else { denominator.abs() }
     }
 
     fn entries_panel(&mut self, panel: usize, keys: &Keys, out: &mut [f32]) {
@@ -435,18 +460,16 @@ impl TileBackground for FeatureTile<'_> {
     }
 
     fn entries_row(&mut self, row: usize, keys: &[u32], out: &mut [f32]) {
-        let m = self.summary.n_features();
         let level = self.summary.keys.level;
         if self.summary.references.len() == 1 {
             self.ready((0, None));
-            let weights = &self.weights[&0].rows[row * m..(row + 1) * m];
-            return kernel::dot_rows(level, weights, self.features((0, None)), keys, out);
+            return kernel::dot_rows(level, &self.weights_row(0, row), self.features((0, None)), keys, out);
         }
         for group in self.places(row, keys.iter().map(|&k| k as usize)) {
             let mut part = vec![0.0; group.keys.len()];
             self.ready(group.place);
-            let weights = &self.weights[&group.place.0].rows[row * m..(row + 1) * m];
-            kernel::dot_rows(level, weights, self.features(group.place), &group.keys, &mut part);
+            let weights = self.weights_row(group.place.0, row);
+            kernel::dot_rows(level, &weights, self.features(group.place), &group.keys, &mut part);
             group.at.iter().zip(part).for_each(|(&at, p)| out[at] = p);
         }
     }

@@ -79,7 +79,7 @@ impl FeatureMap for TrigonometricFeatures {
         out: &mut LogFeatures,
     ) -> Result<()> {
         check(self, rows, factor, role)?;
-        let norms = half_square_norms(rows, factor, role)?;
+        let norms = half_square_norms(level, rows, factor, role)?;
         let (r, m) = (self.projection.rows(), self.n_features());
         out.resize(rows.rows(), m, true);
         let half_log_r = 0.5 * (r as f64).ln();

@@ -57,7 +57,7 @@ impl Projections {
         let mut projected = vec![0.0; count];
         for start in (0..rows.rows()).step_by(PANEL) {
             let listed: Vec<u32> = (start..rows.rows().min(start + PANEL)).map(|i| i as u32).collect();
-            pack(rows, &listed, factor, &mut panel);
+            pack(level, rows, &listed, factor, &mut panel);
             product(level, &panel, directions, &keys, &mut out);
             for lane in 0..listed.len() {
                 for (p, lanes) in projected.iter_mut().zip(out.chunks_exact(PANEL)) {

@@ -13,6 +13,7 @@
 
 use crate::projections::{Projections, check_rows, size};
 use crate::sort::sort_by_value;
+use scatterbrain_core::kernel::square_norms;
 use scatterbrain_core::{Error, Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -181,7 +182,7 @@ impl Smyrf {
             return Err(Error::invalid("rows", format!("sorted <= norms <= {}", key.rows()), format!("{rows:?}")));
         }
         self.check_parts()?;
-        let (query_norms, key_norms) = (squared_norms(query, query.rows()), squared_norms(key, rows.norms));
+        let (query_norms, key_norms) = (squared_norms(level, query, query.rows()), squared_norms(level, key, rows.norms));
         let equal = Equal::new(self.transform, largest(&query_norms), largest(&key_norms))?;
         Ok(SmyrfValues {
             n_hashes: self.n_hashes(),
@@ -326,8 +327,10 @@ fn overflow<T>(argument: &'static str, quantity: &'static str, magnitude: f64) -
 }
 
 /// |x|² of the first `count` rows.
-fn squared_norms(rows: Matrix<'_>, count: usize) -> Vec<f64> {
-    rows.iter().take(count).map(scatterbrain_core::kernel::square_norm).collect()
+fn squared_norms(level: Level, rows: Matrix<'_>, count: usize) -> Vec<f64> {
+    let mut norms = vec![0.0; count];
+    square_norms(level, rows, &mut norms);
+    norms
 }
 
 /// The largest finite one, or 0.

@@ -4,7 +4,10 @@
 //! pulp's tokens carry the proof; this folder is where instructions that pulp does not wrap would live,
 //! and the only one in the workspace where `unsafe` may be written. Today it needs none.
 
+pub(crate) mod transpose;
+
 use pulp::{Scalar, Simd, WithSimd};
+use transpose::{Plain, Run, WithTranspose};
 
 #[cfg(target_arch = "aarch64")]
 use pulp::aarch64::Neon as Native;
@@ -62,6 +65,18 @@ impl Level {
             Kind::Scalar(s) => Simd::vectorize(s, op),
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kind::Native(s) => Simd::vectorize(s, op),
+        }
+    }
+
+    /// Runs an operation that transposes, compiled for this level.
+    #[inline]
+    pub(crate) fn run_transposing(self, op: impl WithTranspose) {
+        match self.0 {
+            Kind::Scalar(s) => Simd::vectorize(s, Run(op, Plain)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(s) => Simd::vectorize(s, Run(op, s)),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Native(s) => Simd::vectorize(s, Run(op, Plain)),
         }
     }
 }

@@ -10,12 +10,63 @@
 //! |---|---|
 //! | [`product()`] | `out[j][r] = Σ_c panel[c][r] · row_j[c]` |
 //! | [`weighted_sum()`] | `acc[c][r] += Σ_j w[j][r] · row_j[c]` |
-//! | [`softmax()`] | the running maximum, exp and sum of a tile of scores |
+//! | [`softmax()`] | running reference, 2^x and sum of a tile of scores, background weights subtracted |
+//! | [`hide()`] | hidden pairs of a tile of scores |
+//! | [`scale_lanes`], [`blend_lanes`], [`add_lanes`] | `panel[c][r]·f[r] + other[c][r]·g[r]`, `Σ_c panel[c][r]` |
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
-//! | [`exp()`] | element-wise |
-//! | [`square_norm`] | Σ x², in f64 |
+//! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
+//! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
+//! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
+//! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
+//! | [`extent()`] | the largest magnitude |
+
+/// Runs an expression with the rows that `keys` names, once a kind.
+macro_rules! row_lookup {
+    ($matrix:expr, $keys:expr, |$rows:ident| $run:expr) => {
+        match $keys {
+            $crate::tile::Keys::Range(range) => {
+                let $rows = super::Consecutive { matrix: $matrix, start: range.start };
+                $run
+            }
+            $crate::tile::Keys::List(list) => {
+                let $rows = super::Listed { matrix: $matrix, keys: list };
+                $run
+            }
+        }
+    };
+}
+/// Most rows or columns that a micro-kernel takes at once: with two vectors each, twelve accumulators, one or two
+/// vectors of the panel and one broadcast fill sixteen registers. Eight accumulators reach 93 % of the FMA peak on
+/// Zen 4 (each chain must then issue at every fourth cycle), twelve 98 %.
+const SHARE: usize = 6;
+
+/// Cuts `0..count` in shares of at most [`SHARE`], as even as can be, and runs the body for each with its start and
+/// its size as a constant.
+macro_rules! each_share {
+    ($count:expr, |$at:ident, $size:ident| $body:block) => {{
+        let count: usize = $count;
+        let shares = count.div_ceil(super::SHARE);
+        let mut $at = 0;
+        for share in 0..shares {
+            let size = (count - $at).div_ceil(shares - share);
+            each_share!(@match size, $size, $body, 1 2 3 4 5 6);
+            $at += size;
+        }
+    }};
+    (@match $got:ident, $size:ident, $body:block, $($n:literal)*) => {
+        match $got {
+            $($n => { const $size: usize = $n; $body })*
+            _ => unreachable!("a share"),
+        }
+    };
+}
 
 mod exp;
+mod exp2;
+mod extent;
+mod features;
+mod hide;
+mod lanes;
 mod norms;
 mod pack;
 mod product;
@@ -24,11 +75,16 @@ mod softmax;
 mod weighted_sum;
 
 pub use exp::{exp, exp_slice};
-pub use norms::square_norm;
-pub use pack::{pack, pack_rows, unpack};
+pub use exp2::{exp2, exp2_slice};
+pub use extent::{Extent, extent};
+pub use features::{affine_rows, exp_below, exp_lanes, lane_tops, raise};
+pub use hide::{Seen, hide};
+pub use lanes::{add_lanes, blend_lanes, scale_lanes};
+pub use norms::{square_norm, square_norms};
+pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
 pub use rows::{dot_rows, weighted_sum_rows};
-pub use softmax::{Running, softmax};
+pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_sum::weighted_sum;
 
 /// Rows in a panel.
@@ -37,19 +93,57 @@ pub const PANEL: usize = 16;
 use crate::Matrix;
 use crate::tile::Keys;
 
-/// Calls `f` with up to four rows at a time: (position, rows).
-#[inline(always)]
-fn by_fours<'a>(matrix: Matrix<'a>, keys: &Keys, mut f: impl FnMut(usize, [&'a [f32]; 4], usize)) {
-    let len = keys.len();
-    let mut at = 0;
-    while at < len {
-        let count = (len - at).min(4);
-        // A ragged end repeats its last row; the caller drops the copies.
-        let row = |o: usize| matrix.row(keys.get(at + o.min(count - 1)));
-        f(at, [row(0), row(1), row(2), row(3)], count);
-        at += count;
+/// Rows that a kernel visits, monomorphised for consecutive and listed ones.
+trait RowsOf<'a>: Copy {
+    /// The row at a position.
+    fn row(&self, at: usize) -> &'a [f32];
+
+    /// Calls `f` for every row with the element of `with` at its position.
+    fn each<T>(&self, with: &[T], f: impl FnMut(&'a [f32], &T));
+}
+
+/// Consecutive rows: whole memory from the first, cut by stride.
+#[derive(Clone, Copy)]
+struct Consecutive<'a> {
+    matrix: Matrix<'a>,
+    start: usize,
+}
+
+/// Listed rows.
+#[derive(Clone, Copy)]
+struct Listed<'a, 'k> {
+    matrix: Matrix<'a>,
+    keys: &'k [u32],
+}
+
+impl<'a> RowsOf<'a> for Consecutive<'a> {
+    #[inline(always)]
+    fn row(&self, at: usize) -> &'a [f32] {
+        self.matrix.row(self.start + at)
+    }
+
+    #[inline(always)]
+    fn each<T>(&self, with: &[T], mut f: impl FnMut(&'a [f32], &T)) {
+        for (row, with) in self.matrix.rows_from(self.start).zip(with) {
+            f(row, with);
+        }
     }
 }
+
+impl<'a> RowsOf<'a> for Listed<'a, '_> {
+    #[inline(always)]
+    fn row(&self, at: usize) -> &'a [f32] {
+        self.matrix.row(self.keys[at] as usize)
+    }
+
+    #[inline(always)]
+    fn each<T>(&self, with: &[T], mut f: impl FnMut(&'a [f32], &T)) {
+        for (key, with) in self.keys.iter().zip(with) {
+            f(self.matrix.row(*key as usize), with);
+        }
+    }
+}
+
 
 impl Keys {
     /// Number of keys.

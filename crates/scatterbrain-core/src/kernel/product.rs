@@ -1,9 +1,9 @@
 //! Product of a panel with rows: `out[j][r] = Σ_c panel[c][r] · row_j[c]`.
 //!
-//! Micro-kernel: four rows × two vectors, eight accumulators; a row element is broadcast, the panel is read
-//! along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.
+//! Micro-kernel: four rows × two vectors, eight accumulators, four columns a step; a row element is broadcast, the
+//! panel is read along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.
 
-use super::{PANEL, by_fours};
+use super::{PANEL, RowsOf};
 use crate::tile::Keys;
 use crate::{Level, Matrix};
 use pulp::{Simd, WithSimd};
@@ -15,42 +15,67 @@ use pulp::{Simd, WithSimd};
 pub fn product(level: Level, panel: &[f32], rows: Matrix<'_>, keys: &Keys, out: &mut [f32]) {
     assert_eq!(panel.len(), rows.cols() * PANEL, "panel");
     assert_eq!(out.len(), keys.len() * PANEL, "out");
-    level.run(Product { panel, rows, keys, out });
+    let (panel, out) = (panel.as_chunks().0, out.as_chunks_mut().0);
+    row_lookup!(rows, keys, |rows| level.run(Product { panel, rows, out }));
 }
 
-struct Product<'a> {
-    panel: &'a [f32],
-    rows: Matrix<'a>,
-    keys: &'a Keys,
-    out: &'a mut [f32],
+struct Product<'a, R> {
+    panel: &'a [[f32; PANEL]],
+    rows: R,
+    out: &'a mut [[f32; PANEL]],
 }
 
-impl WithSimd for Product<'_> {
+impl<'r, R: RowsOf<'r>> WithSimd for Product<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { panel, rows, keys, out } = self;
-        let panel = S::as_simd_f32s(panel).0;
-        let out = S::as_mut_simd_f32s(out).0;
-        let vectors = PANEL / S::F32_LANES;
-        by_fours(rows, keys, |at, row, count| {
-            for pair in (0..vectors).step_by(2) {
-                let mut acc = [[simd.splat_f32s(0.0); 2]; 4];
-                let elements = row[0].iter().zip(row[1]).zip(row[2]).zip(row[3]);
-                for (lanes, (((x0, x1), x2), x3)) in panel.chunks_exact(vectors).zip(elements) {
-                    let (a, b) = (lanes[pair], lanes[pair + 1]);
-                    for (acc, x) in acc.iter_mut().zip([x0, x1, x2, x3]) {
-                        let x = simd.splat_f32s(*x);
-                        acc[0] = simd.mul_add_e_f32s(a, x, acc[0]);
-                        acc[1] = simd.mul_add_e_f32s(b, x, acc[1]);
-                    }
-                }
-                for (j, acc) in acc.iter().enumerate().take(count) {
-                    out[(at + j) * vectors + pair] = acc[0];
-                    out[(at + j) * vectors + pair + 1] = acc[1];
-                }
+        let Self { panel, rows, out } = self;
+        each_share!(out.len(), |at, N| {
+            let rows: [&[f32]; N] = std::array::from_fn(|o| rows.row(at + o));
+            let out = out[at..].first_chunk_mut().expect("rows of the product");
+            for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+                some_rows(simd, panel, &rows, pair, out);
             }
         });
+    }
+}
+
+/// N rows against two vectors of the panel.
+#[inline(always)]
+fn some_rows<S: Simd, const N: usize>(simd: S, panel: &[[f32; PANEL]], rows: &[&[f32]; N], pair: usize, out: &mut [[f32; PANEL]; N]) {
+    let mut sums = [[simd.splat_f32s(0.0); 2]; N];
+    let d = panel.len();
+    let rows: [&[f32]; N] = std::array::from_fn(|o| &rows[o][..d]);
+    for (c, lanes) in panel.iter().enumerate() {
+        add_column(simd, lanes, pair, std::array::from_fn(|o| rows[o][c]), &mut sums);
+    }
+    store(simd, sums, pair, out);
+}
+
+/// Writes two vectors of every row of a panel.
+#[inline(always)]
+pub(super) fn store<S: Simd, const N: usize>(_: S, sums: [[S::f32s; 2]; N], pair: usize, out: &mut [[f32; PANEL]; N]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        let out = S::as_mut_simd_f32s(out).0;
+        out[pair] = sum[0];
+        out[pair + 1] = sum[1];
+    }
+}
+
+/// `sums[j] += lanes · x[j]`.
+#[inline(always)]
+pub(super) fn add_column<S: Simd, const N: usize>(
+    simd: S,
+    lanes: &[f32; PANEL],
+    pair: usize,
+    x: [f32; N],
+    sums: &mut [[S::f32s; 2]; N],
+) {
+    let lanes = S::as_simd_f32s(lanes).0;
+    for (sum, x) in sums.iter_mut().zip(x) {
+        let x = simd.splat_f32s(x);
+        sum[0] = simd.mul_add_e_f32s(lanes[pair], x, sum[0]);
+        sum[1] = simd.mul_add_e_f32s(lanes[pair + 1], x, sum[1]);
     }
 }

@@ -1,19 +1,25 @@
-//! The online softmax of a panel: running maximum, exp, running sums (Milakov and Gimelshein 2018).
+//! The online softmax of a panel: running reference, 2^x, running sums (Milakov and Gimelshein 2018), and a background's
+//! weights subtracted on the way.
 //!
-//! Each lane has a reference `max`; sums are kept relative to exp(max). A lane's arithmetic depends on its
-//! own scores alone.
+//! Scores are base-2 logarithms: the scale's factor log₂e is folded into the queries. Each lane keeps a reference
+//! `max`, and sums relative to 2^max. The reference is raised only when a score exceeds it by more than [`SLACK`]:
+//! sums may then grow to 2^SLACK a key, and what was summed before is almost never rescaled. A lane's arithmetic
+//! depends on its own scores alone.
 
 use super::PANEL;
-use super::exp::exp_vector;
+use super::exp2::exp2_vector;
 use crate::Level;
 use pulp::{Simd, WithSimd};
+
+/// How far (log₂) a score may exceed the reference.
+pub const SLACK: f32 = 8.0;
 
 /// Running state of the lanes of a panel.
 #[derive(Debug, Clone, Copy)]
 pub struct Running {
-    /// Reference of each lane, natural log; −∞ before anything was seen.
+    /// Reference of each lane, log₂; −∞ before anything was seen.
     pub max: [f32; PANEL],
-    /// Σ exp(score − max).
+    /// Σ 2^(score − max).
     pub sum: [f32; PANEL],
     /// Factor by which the last call shrank what was summed before.
     pub rescale: [f32; PANEL],
@@ -25,53 +31,130 @@ impl Default for Running {
     }
 }
 
-/// Replaces `scores[j][r]` by exp(score − max_r), after raising max_r to the scores' maximum, and adds to
-/// the sums. A score of −∞ weighs nothing. `rescale` is exp(old max − new max), 1 where the max stood.
+/// Background weights that leave the scores of the same keys.
+#[derive(Debug)]
+pub struct Subtract<'a> {
+    /// `[key][PANEL]`, in each lane's own scale; 0 where the pair is hidden.
+    pub entries: &'a [f32],
+    /// log₂ of each lane's scale.
+    pub log_scale: &'a [f32; PANEL],
+    /// Running sums of the entries.
+    pub taken: &'a mut Taken,
+}
+
+/// Σ of background weights on the support, and of their magnitudes, in the lanes' own scales.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs, reason = "the line above says both")]
+pub struct Taken {
+    pub sum: [f32; PANEL],
+    pub magnitude: [f32; PANEL],
+}
+
+/// Replaces `scores[j][r]` by 2^(score − max_r), after raising max_r where a score exceeds it by more than [`SLACK`],
+/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]`. A score of −∞ weighs nothing.
+/// `rescale` is 2^(old max − new max), 1 where the reference stood. Returns whether any reference moved.
 ///
 /// # Panics
-/// If `scores` is not a multiple of [`PANEL`] long.
-pub fn softmax(level: Level, scores: &mut [f32], running: &mut Running) {
-    assert_eq!(scores.len() % PANEL, 0, "scores");
+/// If `scores` is not a multiple of [`PANEL`] long, or the entries are not as many.
+pub fn softmax(level: Level, scores: &mut [f32], running: &mut Running, subtract: Option<Subtract<'_>>) -> bool {
+    let (scores, rest) = scores.as_chunks_mut::<PANEL>();
+    assert!(rest.is_empty(), "scores");
+    if let Some(subtract) = &subtract {
+        assert_eq!(subtract.entries.len(), scores.len() * PANEL, "entries");
+    }
     if scores.is_empty() {
         running.rescale = [1.0; PANEL];
-        return;
+        return false;
     }
-    level.run(Softmax { scores, running });
+    level.run(Softmax { scores, running, subtract })
 }
 
 struct Softmax<'a> {
-    scores: &'a mut [f32],
+    scores: &'a mut [[f32; PANEL]],
     running: &'a mut Running,
+    subtract: Option<Subtract<'a>>,
 }
 
 impl WithSimd for Softmax<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let vectors = PANEL / S::F32_LANES;
-        let scores = S::as_mut_simd_f32s(self.scores).0;
-        let max = S::as_mut_simd_f32s(&mut self.running.max).0;
-        let sum = S::as_mut_simd_f32s(&mut self.running.sum).0;
-        let rescale = S::as_mut_simd_f32s(&mut self.running.rescale).0;
-        for v in 0..vectors {
-            let mut top = max[v];
-            for s in scores[v..].iter().step_by(vectors) {
-                top = simd.max_f32s(top, *s);
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let Self { scores, running, mut subtract } = self;
+        let mut moved = false;
+        for v in 0..PANEL / S::F32_LANES {
+            let base = raise(simd, scores, running, v, &mut moved);
+            weigh(simd, scores, running, base, v);
+            if let Some(subtract) = &mut subtract {
+                take(simd, scores, subtract, base, v);
             }
-            // A lane that has seen nothing keeps −∞; its differences are taken from 0, not from −∞.
-            let nothing = simd.equal_f32s(top, simd.splat_f32s(f32::NEG_INFINITY));
-            let base = simd.select_f32s(nothing, simd.splat_f32s(0.0), top);
-            let shrink = exp_vector(simd, simd.sub_f32s(max[v], base));
-            let shrink = simd.select_f32s(simd.equal_f32s(max[v], top), simd.splat_f32s(1.0), shrink);
-            let mut total = simd.mul_f32s(sum[v], shrink);
-            for s in scores[v..].iter_mut().step_by(vectors) {
-                *s = exp_vector(simd, simd.sub_f32s(*s, base));
-                total = simd.add_f32s(total, *s);
-            }
-            max[v] = top;
-            sum[v] = total;
-            rescale[v] = shrink;
         }
+        moved
+    }
+}
+
+/// Moves the references of one vector of lanes and returns what scores are taken from.
+#[inline(always)]
+fn raise<S: Simd>(simd: S, scores: &[[f32; PANEL]], running: &mut Running, v: usize, moved: &mut bool) -> S::f32s {
+    let mut tops = [simd.splat_f32s(f32::NEG_INFINITY); 2];
+    let (pairs, last) = scores.as_chunks::<2>();
+    for [a, b] in pairs {
+        tops[0] = simd.max_f32s(tops[0], S::as_simd_f32s(a).0[v]);
+        tops[1] = simd.max_f32s(tops[1], S::as_simd_f32s(b).0[v]);
+    }
+    for a in last {
+        tops[0] = simd.max_f32s(tops[0], S::as_simd_f32s(a).0[v]);
+    }
+    let top = simd.max_f32s(tops[0], tops[1]);
+    let max = &mut S::as_mut_simd_f32s(&mut running.max).0[v];
+    let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[v];
+    let rescale = &mut S::as_mut_simd_f32s(&mut running.rescale).0[v];
+    let exceeds = simd.greater_than_f32s(top, simd.add_f32s(*max, simd.splat_f32s(SLACK)));
+    let nothing = simd.splat_f32s(f32::NEG_INFINITY);
+    let zero = simd.splat_f32s(0.0);
+    if simd.first_true_m32s(exceeds) < S::F32_LANES {
+        *moved = true;
+        let old = *max;
+        *max = simd.select_f32s(exceeds, top, old);
+        // A lane that had seen nothing has no old sums.
+        let shrink = exp2_vector(simd, simd.sub_f32s(old, *max));
+        *rescale = simd.select_f32s(exceeds, shrink, simd.splat_f32s(1.0));
+        *sum = simd.mul_f32s(*sum, *rescale);
+    } else {
+        *rescale = simd.splat_f32s(1.0);
+    }
+    // Differences of a lane that has still seen nothing are taken from 0, not from −∞.
+    simd.select_f32s(simd.equal_f32s(*max, nothing), zero, *max)
+}
+
+/// 2^(score − base), and its sum.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], running: &mut Running, base: S::f32s, v: usize) {
+    let mut total = simd.splat_f32s(0.0);
+    for s in scores {
+        let s = &mut S::as_mut_simd_f32s(s).0[v];
+        *s = exp2_vector(simd, simd.sub_f32s(*s, base));
+        total = simd.add_f32s(total, *s);
+    }
+    let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[v];
+    *sum = simd.add_f32s(*sum, total);
+}
+
+/// Subtracts the background's weights.
+#[inline(always)]
+fn take<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], subtract: &mut Subtract<'_>, base: S::f32s, v: usize) {
+    let log_scale = S::as_simd_f32s(subtract.log_scale).0[v];
+    let factor = simd.neg_f32s(exp2_vector(simd, simd.sub_f32s(log_scale, base)));
+    let (mut total, mut magnitude) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+    for (s, e) in scores.iter_mut().zip(subtract.entries.as_chunks::<PANEL>().0) {
+        let s = &mut S::as_mut_simd_f32s(s).0[v];
+        let e = S::as_simd_f32s(e).0[v];
+        *s = simd.mul_add_e_f32s(factor, e, *s);
+        total = simd.add_f32s(total, e);
+        magnitude = simd.add_f32s(magnitude, simd.abs_f32s(e));
+    }
+    for (to, x) in [(&mut subtract.taken.sum, total), (&mut subtract.taken.magnitude, magnitude)] {
+        let to = &mut S::as_mut_simd_f32s(to).0[v];
+        *to = simd.add_f32s(*to, x);
     }
 }
