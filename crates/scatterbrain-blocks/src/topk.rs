@@ -57,7 +57,7 @@ impl Select for Prepared<'_> {
             let ranges: Vec<_> = rows.iter().map(|&i| tile.mask.range(i as usize)).collect();
             let start = ranges.iter().map(|r| r.start).min().unwrap_or(0);
             let end = ranges.iter().map(|r| r.end).max().unwrap_or(0).max(start);
-            kernel::pack(self.head.level, tile.query, rows, self.head.scale, &mut panel);
+            kernel::pack(self.head.level, self.head.query, rows, self.head.scale, &mut panel);
             let mut scores = vec![0.0; (end - start) * PANEL];
             kernel::product(self.head.level, &panel, key, &Keys::Range(start..end), &mut scores);
             for (lane, (&i, range)) in rows.iter().zip(ranges).enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::check::{self, Side, Sizes};
 use crate::method::{Kind, Method};
-use crate::tile::{Carried, PreparedHead, compute};
+use crate::tile::{Carried, PreparedHead, TileReport, compute};
 use rayon::prelude::*;
 use scatterbrain_core::kernel::{self, Extent};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support, TILE_ROWS};
@@ -10,8 +10,8 @@ use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// Tiles whose results are held before they are written to the output.
-const WAVE: usize = 32;
+/// Tiles a thread whose results are held before they are written to the output: they stay in the second cache.
+const WAVE: usize = 4;
 
 /// How to compute. The default: scale 1/√d, no log-sum-exp, the best SIMD level of the CPU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -314,33 +314,61 @@ fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
     }
 }
 
-/// All tiles of a head, pass by pass, a wave at a time.
-fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], mut lse: Option<&mut [f32]>) -> HeadReport {
-    let d_v = head.value.cols();
-    let n = head.mask.n();
-    let natural: Vec<u32> = (0..n as u32).collect();
-    let mut carried = vec![Carried::default(); n];
-    let mut recomputed_rows = 0;
-    for pass in 0..head.passes {
-        // A select's own order pays only where all rows see the same keys: masks want neighbours together.
-        let order = head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()).unwrap_or(&natural);
-        let tiles: Vec<&[u32]> = order.chunks(TILE_ROWS).collect();
-        for wave in tiles.chunks(WAVE) {
-            let earlier = (pass > 0).then_some((&*output, &*carried));
-            let results: Vec<_> = wave.par_iter().map(|rows| compute(head, pass, rows, earlier)).collect();
-            for (rows, result) in wave.iter().zip(results) {
-                recomputed_rows += result.recomputed;
-                for (r, &i) in rows.iter().enumerate() {
-                    let i = i as usize;
-                    output[i * d_v..(i + 1) * d_v].copy_from_slice(&result.output[r * d_v..(r + 1) * d_v]);
-                    carried[i] = result.carried[r];
-                    if let (Some(to), Some(from)) = (&mut lse, result.log_sum_exp.get(r)) {
-                        to[i] = *from;
-                    }
-                }
+/// What the tiles of a head have left so far.
+struct HeadRun<'a> {
+    carried: Vec<Carried>,
+    recomputed_rows: usize,
+    log_sum_exp: Option<&'a mut [f32]>,
+}
+
+impl HeadRun<'_> {
+    fn put(&mut self, rows: &[u32], report: &TileReport) {
+        self.recomputed_rows += report.recomputed;
+        for (r, &i) in rows.iter().enumerate() {
+            self.carried[i as usize] = report.carried[r];
+            if let (Some(to), Some(from)) = (&mut self.log_sum_exp, report.log_sum_exp.get(r)) {
+                to[i as usize] = *from;
             }
         }
     }
+
+    /// Tiles of neighbours, each written where it belongs.
+    fn neighbours(&mut self, head: &PreparedHead<'_>, order: &[u32], output: &mut [f32]) {
+        let tiles = output.par_chunks_mut(TILE_ROWS * head.value.cols()).zip(order.par_chunks(TILE_ROWS));
+        let reports: Vec<_> = tiles.map(|(output, rows)| compute(head, 0, rows, None, output)).collect();
+        order.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
+    }
+
+    /// Tiles in any order, a wave at a time, copied to their places.
+    fn scattered(&mut self, head: &PreparedHead<'_>, pass: usize, order: &[u32], output: &mut [f32]) {
+        let d_v = head.value.cols();
+        let wave = TILE_ROWS * (WAVE * rayon::current_num_threads()).min(order.len().div_ceil(TILE_ROWS));
+        let mut buffer = vec![0.0; wave * d_v];
+        for wave in order.chunks(wave) {
+            let earlier = (pass > 0).then_some((&*output, &*self.carried));
+            let tiles = buffer[..wave.len() * d_v].par_chunks_mut(TILE_ROWS * d_v).zip(wave.par_chunks(TILE_ROWS));
+            let reports: Vec<_> = tiles.map(|(out, rows)| compute(head, pass, rows, earlier, out)).collect();
+            wave.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
+            for (&i, row) in wave.iter().zip(buffer.chunks_exact(d_v)) {
+                output[i as usize * d_v..(i as usize + 1) * d_v].copy_from_slice(row);
+            }
+        }
+    }
+}
+
+/// All tiles of a head, pass by pass.
+fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], lse: Option<&mut [f32]>) -> HeadReport {
+    let n = head.mask.n();
+    let natural: Vec<u32> = (0..n as u32).collect();
+    let mut run = HeadRun { carried: vec![Carried::default(); n], recomputed_rows: 0, log_sum_exp: lse };
+    for pass in 0..head.passes {
+        // A select's own order pays only where all rows see the same keys: masks want neighbours together.
+        match head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()) {
+            None if pass == 0 => run.neighbours(head, &natural, output),
+            order => run.scattered(head, pass, order.unwrap_or(&natural), output),
+        }
+    }
+    let HeadRun { carried, recomputed_rows, .. } = run;
     let mut report = HeadReport { recomputed_rows, ..HeadReport::default() };
     let (mut share, mut seeing) = (0.0, 0usize);
     for (i, row) in carried.iter().enumerate() {

@@ -71,20 +71,26 @@ impl Default for Carried {
 /// Rows after an earlier pass, of the whole head: numerators in the place of the output, and the rest.
 pub(crate) type Earlier<'a> = (&'a [f32], &'a [Carried]);
 
-/// The result of a tile, rows in the tile's order.
-pub(crate) struct TileOutput {
-    /// After the last pass the output, before it the numerators.
-    pub output: Vec<f32>,
+/// What a tile leaves beside its output, rows in the tile's order.
+pub(crate) struct TileReport {
     pub carried: Vec<Carried>,
     /// Empty where it is not asked for, or not yet known.
     pub log_sum_exp: Vec<f32>,
     pub recomputed: usize,
 }
 
-/// Computes the listed rows of a head, in one pass.
-pub(crate) fn compute(head: &PreparedHead<'_>, pass: usize, rows: &[u32], earlier: Option<Earlier<'_>>) -> TileOutput {
+/// Computes the listed rows of a head in one pass: into `output`, a row a listed one, after the last pass the results,
+/// before it the numerators.
+pub(crate) fn compute(
+    head: &PreparedHead<'_>,
+    pass: usize,
+    rows: &[u32],
+    earlier: Option<Earlier<'_>>,
+    output: &mut [f32],
+) -> TileReport {
     debug_assert!(rows.len() <= TILE_ROWS);
-    let tile = Tile { rows, query: head.query, mask: head.mask };
+    let mut memory = Vec::new();
+    let tile = Tile::new(rows, head.query, head.mask, &mut memory);
     let mut selection = Selection::default();
     selection.reset(rows.len());
     match head.select {
@@ -92,7 +98,7 @@ pub(crate) fn compute(head: &PreparedHead<'_>, pass: usize, rows: &[u32], earlie
         Some(select) => select.select(&tile, &mut selection),
         None => {}
     }
-    let mut work = Work::new(head, tile, selection);
+    let mut work = Work::new(head, tile, selection, output);
     if let Some(earlier) = earlier {
         work.resume(earlier);
     }
@@ -104,7 +110,7 @@ pub(crate) fn compute(head: &PreparedHead<'_>, pass: usize, rows: &[u32], earlie
         (0..work.panels.len()).for_each(|panel| work.finish(panel));
         work.spread_taint();
     }
-    work.out
+    work.report
 }
 
 struct Work<'a> {
@@ -120,7 +126,8 @@ struct Work<'a> {
     /// Scores and background weights of the keys at hand.
     scores: Vec<f32>,
     entries: Vec<f32>,
-    out: TileOutput,
+    output: &'a mut [f32],
+    report: TileReport,
 }
 
 /// Running sums of a panel's rows.
@@ -145,7 +152,7 @@ struct Row {
 }
 
 impl<'a> Work<'a> {
-    fn new(head: &'a PreparedHead<'a>, tile: Tile<'a>, selection: Selection) -> Self {
+    fn new(head: &'a PreparedHead<'a>, tile: Tile<'a>, selection: Selection, output: &'a mut [f32]) -> Self {
         let background = head.summary.map(|s| s.tile(&tile));
         let count = tile.rows.len();
         let panels: Vec<Lanes> = (0..count)
@@ -163,8 +170,8 @@ impl<'a> Work<'a> {
             panels,
             scores: Vec::new(),
             entries: Vec::new(),
-            out: TileOutput {
-                output: vec![0.0; count * d_v],
+            output,
+            report: TileReport {
                 carried: vec![Carried::default(); count],
                 log_sum_exp: Vec::new(),
                 recomputed: 0,
@@ -198,10 +205,10 @@ impl<'a> Work<'a> {
     fn keep(&mut self) {
         let d_v = self.d_v();
         for (lanes, numerator) in self.panels.iter().zip(self.numerator.chunks_exact(d_v * PANEL)) {
-            let out = &mut self.out.output[lanes.rows.start * d_v..lanes.rows.end * d_v];
+            let out = &mut self.output[lanes.rows.start * d_v..lanes.rows.end * d_v];
             kernel::unpack_rows(self.head.level, numerator, out);
             for r in lanes.rows.clone() {
-                self.out.carried[r] = lanes.get(r - lanes.rows.start);
+                self.report.carried[r] = lanes.get(r - lanes.rows.start);
             }
         }
     }
@@ -211,11 +218,12 @@ impl<'a> Work<'a> {
         if blocks.is_empty() {
             return;
         }
-        let (level, query, d) = (self.head.level, self.head.query, self.head.query.cols());
+        let (level, query, d) = (self.head.level, self.tile.query, self.tile.query.cols());
         self.query.resize(self.panels.len() * d * PANEL, 0.0);
         let factor = self.query_factor();
         for (lanes, out) in self.panels.iter().zip(self.query.chunks_exact_mut(d * PANEL)) {
-            kernel::pack(level, query, &self.tile.rows[lanes.rows.clone()], factor, out);
+            let rows: Vec<u32> = lanes.rows.clone().map(|r| r as u32).collect();
+            kernel::pack(level, query, &rows, factor, out);
         }
         for block in &blocks {
             self.block(block);
@@ -258,7 +266,7 @@ impl<'a> Work<'a> {
     /// What the lanes of a panel see of a block.
     fn seen<'b>(&self, panel: usize, block: &'b Block) -> PanelSeen<'b> {
         let rows = self.panels[panel].rows.clone();
-        let (mut from, mut to) = ([0; PANEL], [0; PANEL]);
+        let mut ends = [[0; PANEL]; 2];
         let mut hull = usize::MAX..0;
         let mut core = 0..usize::MAX;
         let mut except: Vec<([u32; PANEL], &[u32])> = block.except.iter().map(|e| ([0; PANEL], &*e.keys)).collect();
@@ -273,7 +281,7 @@ impl<'a> Work<'a> {
             if let Some(clip) = &block.clip {
                 range = range.start.max(clip[at].start)..range.end.min(clip[at].end);
             }
-            (from[lane], to[lane]) = (range.start as u32, range.end as u32);
+            (ends[0][lane], ends[1][lane]) = (range.start as u32, range.end as u32);
             core = core.start.max(range.start)..core.end.min(range.end);
             if !range.is_empty() {
                 hull = hull.start.min(range.start)..hull.end.max(range.end);
@@ -285,7 +293,7 @@ impl<'a> Work<'a> {
         if hull.is_empty() {
             hull = 0..0;
         }
-        PanelSeen { from, to, hull, core: if whole { core } else { 0..0 }, except }
+        PanelSeen { ends, hull, core: if whole { core } else { 0..0 }, except }
     }
 
     /// Keys of a block, `at` in it, against a panel.
@@ -338,7 +346,7 @@ impl<'a> Work<'a> {
     }
 
     fn query_row(&self, r: usize) -> Vec<f32> {
-        self.head.query.row(self.tile.rows[r] as usize).iter().map(|q| q * self.query_factor()).collect()
+        self.tile.query.row(r).iter().map(|q| q * self.query_factor()).collect()
     }
 
     fn put_row(&mut self, r: usize, row: &Row) {
@@ -388,7 +396,7 @@ impl<'a> Work<'a> {
         let (mut again, mut log_sum_exp) = (Vec::new(), [f32::NEG_INFINITY; PANEL]);
         for (lane, r) in rows.clone().enumerate() {
             let carried = lanes.get(lane);
-            self.out.carried[r] = carried;
+            self.report.carried[r] = carried;
             match self.denominator(r, &carried, lanes.log_scale[lane], total[lane]) {
                 Denominator::Nothing => {}
                 Denominator::Lost { full } => again.push((r, full)),
@@ -399,7 +407,7 @@ impl<'a> Work<'a> {
             }
         }
         if self.head.log_sum_exp {
-            self.out.log_sum_exp.extend(&log_sum_exp[..rows.len()]);
+            self.report.log_sum_exp.extend(&log_sum_exp[..rows.len()]);
         }
         let numerator = &mut self.numerator[panel * size..(panel + 1) * size];
         if totals.is_empty() {
@@ -408,7 +416,7 @@ impl<'a> Work<'a> {
             kernel::blend_lanes(self.head.level, numerator, &inverse, &totals, &share);
         }
         let d_v = size / PANEL;
-        kernel::unpack_rows(self.head.level, numerator, &mut self.out.output[rows.start * d_v..rows.end * d_v]);
+        kernel::unpack_rows(self.head.level, numerator, &mut self.output[rows.start * d_v..rows.end * d_v]);
         for (r, full) in again {
             self.recompute(r, full);
         }
@@ -433,10 +441,10 @@ impl<'a> Work<'a> {
 
     fn write(&mut self, r: usize, max: f32, denominator: f32, numerator: &[f32]) {
         let d_v = numerator.len();
-        if let Some(l) = self.out.log_sum_exp.get_mut(r) {
+        if let Some(l) = self.report.log_sum_exp.get_mut(r) {
             *l = natural(max, denominator);
         }
-        for (o, n) in self.out.output[r * d_v..(r + 1) * d_v].iter_mut().zip(numerator) {
+        for (o, n) in self.output[r * d_v..(r + 1) * d_v].iter_mut().zip(numerator) {
             *o = n / denominator;
         }
     }
@@ -449,7 +457,7 @@ impl<'a> Work<'a> {
             Some(select) if self.head.passes > 1 => {
                 let mut selection = Selection::default();
                 selection.reset(1);
-                select.select(&Tile { rows: &[i], ..self.tile }, &mut selection);
+                select.select(&Tile { rows: &[i], query: self.tile.query.slice(r..r + 1), ..self.tile }, &mut selection);
                 selection.row(0)
             }
             _ => self.selection.row(r),
@@ -467,7 +475,7 @@ impl<'a> Work<'a> {
         let mut numerator = vec![0.0; self.d_v()];
         let (mut scale, mut total, mut magnitude) = (f32::NEG_INFINITY, 0.0, 0.0);
         if let (Some(background), false) = (&mut self.background, full) {
-            self.out.recomputed += 1;
+            self.report.recomputed += 1;
             (scale, total, magnitude) = background.off_support(r, &keys, &mut numerator);
             scale *= LOG2_E;
         }
@@ -483,7 +491,7 @@ impl<'a> Work<'a> {
             mask.range(query_idx).map(|k| k as u32).filter(|&k| mask.sees(query_idx, k as usize)).collect();
         numerator.fill(0.0);
         let (max, sum) = self.add_exact(&query, &all, f32::NEG_INFINITY, &mut numerator);
-        self.out.carried[r].pairs = all.len() as u32;
+        self.report.carried[r].pairs = all.len() as u32;
         self.write(r, max, sum, &numerator);
     }
 
@@ -509,8 +517,8 @@ impl<'a> Work<'a> {
             let i = self.tile.rows[r] as usize;
             let keys = if all { None } else { Some(self.support_row(r)) };
             if self.spoiled(i, keys.as_deref()) {
-                self.out.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
-                if let Some(l) = self.out.log_sum_exp.get_mut(r) {
+                self.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
+                if let Some(l) = self.report.log_sum_exp.get_mut(r) {
                     *l = f32::NAN;
                 }
             }
@@ -578,9 +586,8 @@ impl Lanes {
 
 /// What a panel sees of a block.
 struct PanelSeen<'b> {
-    /// Interval of each lane.
-    from: [u32; PANEL],
-    to: [u32; PANEL],
+    /// Interval of each lane: first key, and end.
+    ends: [[u32; PANEL]; 2],
     /// The least interval around all.
     hull: Range<usize>,
     /// What every lane sees.
@@ -608,31 +615,58 @@ fn hide(
     scores: &mut [f32],
     entries: &mut [f32],
 ) {
-    let inside = match keys {
-        Keys::Range(k) => seen.core.start <= k.start && k.end <= seen.core.end,
-        Keys::List(k) => k.iter().all(|&k| seen.core.contains(&(k as usize))),
+    // Keys that every lane sees need no look, where nothing else hides a pair.
+    let core = match keys {
+        Keys::Range(k) => {
+            let core = k.start.max(seen.core.start)..k.end.min(seen.core.end).max(k.start);
+            core.start.min(core.end) - k.start..core.end - k.start
+        }
+        Keys::List(k) if k.iter().all(|&k| seen.core.contains(&(k as usize))) => 0..k.len(),
+        Keys::List(_) => 0..0,
     };
-    let boolean = head.mask.has_boolean();
-    if inside && seen.except.is_empty() && !boolean {
-        lanes.pairs.iter_mut().for_each(|p| *p += keys.len() as u32);
-        return;
+    let all = core == (0..keys.len());
+    let interval = (!all).then_some(&seen.ends);
+    if seen.except.is_empty() {
+        lanes.pairs.iter_mut().for_each(|p| *p += core.len() as u32);
+        for edge in [0..core.start, core.end..keys.len()].into_iter().filter(|edge| !edge.is_empty()) {
+            let part = match keys {
+                Keys::Range(k) => Keys::Range(k.start + edge.start..k.start + edge.end),
+                Keys::List(k) => Keys::List(k[edge.clone()].to_vec()),
+            };
+            let edge = edge.start * PANEL..edge.end * PANEL;
+            let entries = entries.get_mut(edge.clone()).unwrap_or_default();
+            let kept = kernel::hide(head.level, &part, &Seen { interval, except: &[] }, &mut scores[edge], entries);
+            lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
+        }
+    } else {
+        let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[at.clone()])).collect();
+        let kept = kernel::hide(head.level, keys, &Seen { interval, except: &except }, scores, entries);
+        lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
     }
-    let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[at.clone()])).collect();
-    let interval = Seen { from: seen.from, to: seen.to, except: &except };
-    let mut kept = kernel::hide(head.level, keys, &interval, scores, entries);
-    if boolean {
-        for (lane, r) in lanes.rows.clone().enumerate() {
-            let Some(allowed) = head.mask.allowed_row(tile.rows[r] as usize) else { continue };
-            for at in (0..keys.len()).filter(|&at| allowed[keys.get(at)] == 0) {
-                kept[lane] -= u32::from(scores[at * PANEL + lane] > f32::NEG_INFINITY);
-                scores[at * PANEL + lane] = f32::NEG_INFINITY;
-                if let Some(e) = entries.get_mut(at * PANEL + lane) {
-                    *e = 0.0;
-                }
+    if head.mask.has_boolean() {
+        hide_boolean(head.mask, tile, lanes, keys, scores, entries);
+    }
+}
+
+/// Takes out pairs that a boolean mask hides.
+fn hide_boolean(
+    mask: &HeadMask<'_>,
+    tile: &Tile<'_>,
+    lanes: &mut Lanes,
+    keys: &Keys,
+    scores: &mut [f32],
+    entries: &mut [f32],
+) {
+    for (lane, r) in lanes.rows.clone().enumerate() {
+        let Some(allowed) = mask.allowed_row(tile.rows[r] as usize) else { continue };
+        for at in (0..keys.len()).filter(|&at| allowed[keys.get(at)] == 0) {
+            lanes.pairs[lane] -= u32::from(scores[at * PANEL + lane] > f32::NEG_INFINITY);
+            scores[at * PANEL + lane] = f32::NEG_INFINITY;
+            if let Some(e) = entries.get_mut(at * PANEL + lane) {
+                *e = 0.0;
             }
         }
     }
-    lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
 }
 
 /// Turns scores of one row into weights; raises the reference and returns the factor of what was summed before.

@@ -78,12 +78,29 @@ pub struct KeyHead<'a> {
 /// Some queries of one head.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile<'a> {
-    /// Indices of the queries, at most [`TILE_ROWS`], in any order.
+    /// Indices of the queries, at least 1 and at most [`TILE_ROWS`], in any order.
     pub rows: &'a [u32],
-    /// All queries of the head, `[n, d]`.
+    /// Those queries, one below the other: `[rows.len(), d]`.
     pub query: Matrix<'a>,
     /// The mask of the head.
     pub mask: &'a HeadMask<'a>,
+}
+
+impl<'a> Tile<'a> {
+    /// The tile of the listed rows of `query` (all queries of a head); `memory` takes them where they are not
+    /// neighbours.
+    ///
+    /// # Panics
+    /// If no row is listed, or one that is not there.
+    pub fn new(rows: &'a [u32], query: Matrix<'a>, mask: &'a HeadMask<'a>, memory: &'a mut Vec<f32>) -> Self {
+        let first = rows[0] as usize;
+        if rows.windows(2).all(|w| w[0] + 1 == w[1]) {
+            return Tile { rows, query: query.slice(first..first + rows.len()), mask };
+        }
+        memory.clear();
+        rows.iter().for_each(|&i| memory.extend_from_slice(query.row(i as usize)));
+        Tile { rows, query: Matrix::new("query", memory, rows.len(), query.cols()).expect("a tile has rows"), mask }
+    }
 }
 
 /// Which keys a block of a selection covers.

@@ -123,7 +123,7 @@ proptest! {
                 let want: f64 = if max.is_finite() { scores.iter().map(|x| (x - max).exp2()).sum() } else { 0.0 };
                 // Differences of scores up to 4·spread are rounded to 2⁻²⁴ of themselves, once a move of the reference.
                 let loss = 1e-6 * (4.0 + f64::from(spread));
-                prop_assert!((f64::from(running.sum[r]) - want).abs() <= want * loss, "{} {want}", running.sum[r]);
+                prop_assert!((f64::from(running.sum[r]) - want).abs() <= want * loss + 1e-36, "{} {want}", running.sum[r]);
                 let weights: Vec<(f64, f64)> = out.iter().flat_map(|(p, max)| p.iter().skip(r).step_by(PANEL).map(|x| (f64::from(*x), f64::from(max[r])))).collect();
                 for ((w, max), (s, e)) in weights.iter().zip(scores.iter().zip(&entries)) {
                     let exact = if max.is_finite() { (s - max).exp2() } else { 0.0 };
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), seed in any::<u64>()) {
+    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), bounded in any::<bool>(), seed in any::<u64>()) {
         let mut rng = Seed(seed).stream(0);
         let keys = if listed { Keys::List((0..count).map(|_| rng.below(60) as u32).collect()) } else { Keys::Range(7..7 + count) };
         let from: [u32; PANEL] = std::array::from_fn(|_| rng.below(40) as u32);
@@ -150,12 +150,14 @@ proptest! {
         let scores = rng.normals(count * PANEL);
         for level in Level::available() {
             let (mut got, mut entries) = (scores.clone(), scores.clone());
-            let kept = kernel::hide(level, &keys, &Seen { from, to, except: &except }, &mut got, &mut entries);
+            let ends = [from, to];
+            let interval = bounded.then_some(&ends);
+            let kept = kernel::hide(level, &keys, &Seen { interval, except: &except }, &mut got, &mut entries);
             for lane in 0..PANEL {
                 let mut expected = 0;
                 for at in 0..count {
                     let key = keys.get(at) as u32;
-                    let visible = from[lane] <= key && key < to[lane] && !(codes && lane_codes[lane] == key_codes[at]);
+                    let visible = (!bounded || (from[lane] <= key && key < to[lane])) && !(codes && lane_codes[lane] == key_codes[at]);
                     let x = scores[at * PANEL + lane];
                     expected += u32::from(visible);
                     prop_assert_eq!(got[at * PANEL + lane], if visible { x } else { f32::NEG_INFINITY });
@@ -199,7 +201,8 @@ proptest! {
         let panel = minus_infinity(rng.normals(m * PANEL));
         let scale: [f32; PANEL] = std::array::from_fn(|_| rng.normals(1)[0]);
         let (dots, row_offset) = (rng.normals(count * PANEL), rng.normals(count));
-        let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-6 * want.abs() + 1e-37;
+        // Differences reach about 10.
+        let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= (2.5e-7 + 10.0 * 1.2e-7) * want.abs() + 1e-37;
         for level in Level::available() {
             let mut top = offset.clone();
             kernel::raise(level, &rows, &mut top);

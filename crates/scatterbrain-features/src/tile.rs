@@ -42,19 +42,11 @@ pub(crate) struct FeatureTile<'a> {
 impl<'a> FeatureTile<'a> {
     pub(crate) fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
         let count = tile.rows.len();
-        let mut gathered = Vec::new();
-        let neighbours = tile.rows.windows(2).all(|w| w[0] + 1 == w[1]);
-        let query = if neighbours {
-            tile.query.slice(tile.rows[0] as usize..tile.rows[0] as usize + count)
-        } else {
-            tile.rows.iter().for_each(|&i| gathered.extend_from_slice(tile.query.row(i as usize)));
-            Matrix::new("query", &gathered, count, tile.query.cols()).expect("a tile has rows")
-        };
         let mut logs = LogFeatures::default();
         let factor = Role::Query.factor(summary.keys.scale);
         summary
             .map
-            .log_features(summary.keys.level, query, factor, Role::Query, &mut logs)
+            .log_features(summary.keys.level, tile.query, factor, Role::Query, &mut logs)
             .expect("head_dim was checked when the background was prepared");
         let seen = |i: &u32| !tile.mask.range(*i as usize).is_empty();
         let place = |i: &u32| seen(i).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize));

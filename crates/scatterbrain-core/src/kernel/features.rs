@@ -1,7 +1,7 @@
 //! Logarithms of features to features, below a reference.
 
 use super::PANEL;
-use super::exp::exp_vector;
+use super::exp2::exp_vector_fast;
 use crate::Level;
 use pulp::{Simd, WithSimd};
 
@@ -39,7 +39,7 @@ impl WithSimd for Raise<'_> {
 }
 
 /// `rows[j][l] = exp(rows[j][l] − reference[l])` in place, over contiguous rows as long as `reference`; −∞ gives 0
-/// whatever the reference.
+/// whatever the reference. Differences up to 87, or ∞; relative error at most 2.5e-7 + 1.2e-7·|difference|.
 ///
 /// # Panics
 /// If `rows` is not a whole number of rows.
@@ -75,7 +75,7 @@ impl WithSimd for ExpBelow<'_> {
 /// exp(x − reference), 0 for x = −∞.
 #[inline(always)]
 fn exp_difference<S: Simd>(simd: S, x: S::f32s, reference: S::f32s) -> S::f32s {
-    let y = exp_vector(simd, simd.sub_f32s(x, reference));
+    let y = exp_vector_fast(simd, simd.sub_f32s(x, reference));
     let nothing = simd.equal_f32s(x, simd.splat_f32s(f32::NEG_INFINITY));
     simd.select_f32s(nothing, simd.splat_f32s(0.0), y)
 }
@@ -110,7 +110,7 @@ impl WithSimd for LaneTops<'_> {
     }
 }
 
-/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place.
+/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place; the domain and error of [`exp_below`].
 ///
 /// # Panics
 /// If `panel` does not hold one row of lanes an offset.
@@ -133,7 +133,7 @@ impl WithSimd for ExpLanes<'_> {
         for (v, scale) in S::as_simd_f32s(self.scale).0.iter().enumerate() {
             for (x, o) in self.panel.iter_mut().zip(self.offset) {
                 let x = &mut S::as_mut_simd_f32s(x).0[v];
-                *x = exp_vector(simd, simd.sub_f32s(simd.add_f32s(*x, simd.splat_f32s(*o)), *scale));
+                *x = exp_vector_fast(simd, simd.sub_f32s(simd.add_f32s(*x, simd.splat_f32s(*o)), *scale));
             }
         }
     }

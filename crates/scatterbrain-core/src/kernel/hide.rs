@@ -8,10 +8,8 @@ use pulp::{Simd, WithSimd};
 /// What each lane of a panel sees.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// First key of the interval.
-    pub from: [u32; PANEL],
-    /// End of the interval; a lane with `to <= from` sees nothing.
-    pub to: [u32; PANEL],
+    /// First key of each lane's interval, and its end: a lane with `end <= first` sees nothing. `None`: all keys.
+    pub interval: Option<&'a [[u32; PANEL]; 2]>,
     /// Codes of lanes and keys, `(lanes, keys)`: a pair whose codes agree is hidden.
     pub except: &'a [([u32; PANEL], &'a [u32])],
 }
@@ -44,13 +42,17 @@ impl WithSimd for Hide<'_> {
         let mut kept = [0; PANEL];
         let (zero, one) = (simd.splat_u32s(0), simd.splat_u32s(1));
         for v in 0..PANEL / S::F32_LANES {
-            let from = S::as_simd_u32s(&seen.from).0[v];
-            let to = S::as_simd_u32s(&seen.to).0[v];
+            let interval = seen.interval.map(|ends| ends.each_ref().map(|end| S::as_simd_u32s(end).0[v]));
             let mut count = zero;
             for (at, s) in scores.iter_mut().enumerate() {
-                let key = simd.splat_u32s(keys.get(at) as u32);
-                let inside = simd.greater_than_or_equal_u32s(key, from);
-                let mut visible = simd.and_m32s(inside, simd.less_than_u32s(key, to));
+                let mut visible = match interval {
+                    Some([first, end]) => {
+                        let key = simd.splat_u32s(keys.get(at) as u32);
+                        let inside = simd.greater_than_or_equal_u32s(key, first);
+                        simd.and_m32s(inside, simd.less_than_u32s(key, end))
+                    }
+                    None => simd.equal_u32s(zero, zero),
+                };
                 for (lanes, codes) in seen.except {
                     let equal = simd.equal_u32s(S::as_simd_u32s(lanes).0[v], simd.splat_u32s(codes[at]));
                     visible = simd.and_m32s(visible, simd.not_m32s(equal));
