@@ -167,8 +167,7 @@ impl Call<'_> {
         output: &mut [f32],
         lse: Option<&mut [f32]>,
     ) -> Result<Report> {
-        // Only under a causal mask can later keys exceed a background's references.
-        let extents = self.check_ranges(background.is_some() && self.mask.causal)?;
+        let extents = self.check_ranges(background.is_some())?;
         let Sizes { heads, kv_heads, n, d_v, .. } = self.sizes;
         let group = heads / kv_heads;
         let run = |g, output, lse| self.group(g, &extents[g], (support, background), output, lse);
@@ -345,12 +344,18 @@ impl HeadRun<'_> {
         let wave = TILE_ROWS * (WAVE * rayon::current_num_threads()).min(order.len().div_ceil(TILE_ROWS));
         let mut buffer = vec![0.0; wave * d_v];
         for wave in order.chunks(wave) {
-            let earlier = (pass > 0).then_some((&*output, &*self.carried));
+            let earlier = (pass > 0).then_some(&*self.carried);
             let tiles = buffer[..wave.len() * d_v].par_chunks_mut(TILE_ROWS * d_v).zip(wave.par_chunks(TILE_ROWS));
             let reports: Vec<_> = tiles.map(|(out, rows)| compute(head, pass, rows, earlier, out)).collect();
             wave.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
-            for (&i, row) in wave.iter().zip(buffer.chunks_exact(d_v)) {
-                output[i as usize * d_v..(i as usize + 1) * d_v].copy_from_slice(row);
+            let kept = reports.iter().flat_map(|r| &r.kept).copied().chain(std::iter::repeat(0.0));
+            for ((&i, row), kept) in wave.iter().zip(buffer.chunks_exact(d_v)).zip(kept) {
+                let output = &mut output[i as usize * d_v..(i as usize + 1) * d_v];
+                if kept == 0.0 {
+                    output.copy_from_slice(row);
+                } else {
+                    output.iter_mut().zip(row).for_each(|(o, x)| *o = *o * kept + x);
+                }
             }
         }
     }

@@ -10,7 +10,8 @@
 //!
 //! Dense blocks go chunk by chunk of keys, and in each chunk panel by panel, so that keys and values stay in the first
 //! cache; then the lists, row by row; then normalisation. Where a support has several passes ([`Select::passes`]), each
-//! is a tile of its own and the rows' running sums are carried from one to the next.
+//! is a tile of its own; running sums of rows are joined after each, and [`TileReport::kept`] says by which factor the
+//! numerators that stand from before enter.
 //!
 //! **Cancellation.** Z − Σ_𝒮 w loses digits where 𝒮 holds nearly all of the background's mass. A row whose
 //! denominator falls under [`CANCELLED`] of the sum of its terms' magnitudes (so at most 5 bits are lost elsewhere)
@@ -68,24 +69,37 @@ impl Default for Carried {
     }
 }
 
-/// Rows after an earlier pass, of the whole head: numerators in the place of the output, and the rest.
-pub(crate) type Earlier<'a> = (&'a [f32], &'a [Carried]);
+impl Carried {
+    /// Joins two sums over disjoint keys; returns the factors of their numerators.
+    fn join(&mut self, other: &Carried) -> (f32, f32) {
+        let max = self.max.max(other.max);
+        let (own, others) = (shrink(self.max, max), shrink(other.max, max));
+        self.max = max;
+        self.sum = self.sum * own + other.sum * others;
+        self.taken += other.taken;
+        self.taken_magnitude += other.taken_magnitude;
+        self.pairs += other.pairs;
+        (own, others)
+    }
+}
 
 /// What a tile leaves beside its output, rows in the tile's order.
 pub(crate) struct TileReport {
     pub carried: Vec<Carried>,
+    /// Factor of what an earlier pass left in the output; empty in the first.
+    pub kept: Vec<f32>,
     /// Empty where it is not asked for, or not yet known.
     pub log_sum_exp: Vec<f32>,
     pub recomputed: usize,
 }
 
 /// Computes the listed rows of a head in one pass: into `output`, a row a listed one, after the last pass the results,
-/// before it the numerators.
+/// before it the numerators. `earlier`: the head's rows after the pass before.
 pub(crate) fn compute(
     head: &PreparedHead<'_>,
     pass: usize,
     rows: &[u32],
-    earlier: Option<Earlier<'_>>,
+    earlier: Option<&[Carried]>,
     output: &mut [f32],
 ) -> TileReport {
     debug_assert!(rows.len() <= TILE_ROWS);
@@ -99,9 +113,7 @@ pub(crate) fn compute(
         None => {}
     }
     let mut work = Work::new(head, tile, selection, output);
-    if let Some(earlier) = earlier {
-        work.resume(earlier);
-    }
+    work.earlier = earlier;
     work.blocks();
     work.all_lists();
     if pass + 1 < head.passes {
@@ -123,9 +135,12 @@ struct Work<'a> {
     query: Vec<f32>,
     /// Numerators, `[d_v][PANEL]` a panel.
     numerator: Vec<f32>,
+    /// Rows of key and value that a list names.
+    gathered: (Vec<f32>, Vec<f32>),
     /// Scores and background weights of the keys at hand.
     scores: Vec<f32>,
     entries: Vec<f32>,
+    earlier: Option<&'a [Carried]>,
     output: &'a mut [f32],
     report: TileReport,
 }
@@ -168,11 +183,14 @@ impl<'a> Work<'a> {
             query: Vec::new(),
             numerator: vec![0.0; panels.len() * d_v * PANEL],
             panels,
+            gathered: (Vec::new(), Vec::new()),
             scores: Vec::new(),
             entries: Vec::new(),
+            earlier: None,
             output,
             report: TileReport {
                 carried: vec![Carried::default(); count],
+                kept: Vec::new(),
                 log_sum_exp: Vec::new(),
                 recomputed: 0,
             },
@@ -188,28 +206,37 @@ impl<'a> Work<'a> {
         self.head.scale * LOG2_E
     }
 
-    /// Takes up the sums of an earlier pass.
-    fn resume(&mut self, (numerators, carried): Earlier<'_>) {
-        let d_v = self.d_v();
-        let numerators = Matrix::new("numerators", numerators, self.head.mask.n(), d_v).expect("a row a query");
-        for (lanes, numerator) in self.panels.iter_mut().zip(self.numerator.chunks_exact_mut(d_v * PANEL)) {
-            let rows = &self.tile.rows[lanes.rows.clone()];
-            kernel::pack(self.head.level, numerators, rows, 1.0, numerator);
-            for (lane, &i) in rows.iter().enumerate() {
-                lanes.put(lane, &carried[i as usize]);
+    /// A row's sums, joined with those of earlier passes, and the factors of the numerators: here, and from before.
+    fn joined(&self, r: usize) -> (Carried, f32, f32) {
+        let mut carried = self.panels[r / PANEL].get(r % PANEL);
+        match self.earlier {
+            Some(earlier) => {
+                let (own, before) = carried.join(&earlier[self.tile.rows[r] as usize]);
+                (carried, own, before)
             }
+            None => (carried, 1.0, 0.0),
         }
     }
 
     /// Leaves the sums to a later pass.
     fn keep(&mut self) {
-        let d_v = self.d_v();
-        for (lanes, numerator) in self.panels.iter().zip(self.numerator.chunks_exact(d_v * PANEL)) {
-            let out = &mut self.output[lanes.rows.start * d_v..lanes.rows.end * d_v];
-            kernel::unpack_rows(self.head.level, numerator, out);
-            for r in lanes.rows.clone() {
-                self.report.carried[r] = lanes.get(r - lanes.rows.start);
+        let (d_v, level) = (self.d_v(), self.head.level);
+        for panel in 0..self.panels.len() {
+            let rows = self.panels[panel].rows.clone();
+            let mut factor = [0.0; PANEL];
+            for (lane, r) in rows.clone().enumerate() {
+                let (carried, own, before) = self.joined(r);
+                self.report.carried[r] = carried;
+                factor[lane] = own;
+                if self.earlier.is_some() {
+                    self.report.kept.push(before);
+                }
             }
+            let numerator = &mut self.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
+            if self.earlier.is_some() {
+                kernel::scale_lanes(level, numerator, &factor);
+            }
+            kernel::unpack_rows(level, numerator, &mut self.output[rows.start * d_v..rows.end * d_v]);
         }
     }
 
@@ -255,11 +282,21 @@ impl<'a> Work<'a> {
                 for from in (0..keys.len()).step_by(CHUNK) {
                     let at = from..(from + CHUNK).min(keys.len());
                     let chunk = Keys::List(keys[at.clone()].to_vec());
+                    self.gather(&keys[at.clone()]);
                     for (&p, seen) in panels.iter().zip(&seen) {
                         self.chunk(p, &chunk, seen, at.clone());
                     }
                 }
             }
+        }
+    }
+
+    /// Copies listed rows of key and value: the loads of all rows are then under way at once, and every panel reads them
+    /// from the first cache.
+    fn gather(&mut self, keys: &[u32]) {
+        for (rows, from) in [(&mut self.gathered.0, self.head.key), (&mut self.gathered.1, self.head.value)] {
+            rows.clear();
+            keys.iter().for_each(|&k| rows.extend_from_slice(from.row(k as usize)));
         }
     }
 
@@ -305,7 +342,13 @@ impl<'a> Work<'a> {
         let numerator = &mut self.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
         let (scores, entries) = (&mut self.scores, &mut self.entries);
         scores.resize(keys.len() * PANEL, 0.0);
-        kernel::product(head.level, query, head.key, keys, scores);
+        let own = Keys::Range(0..keys.len());
+        let rows = |data| Matrix::new("gathered", data, keys.len(), data.len() / keys.len()).expect("a row a key");
+        let (key, value, near) = match keys {
+            Keys::Range(_) => (head.key, head.value, keys),
+            Keys::List(_) => (rows(&self.gathered.0), rows(&self.gathered.1), &own),
+        };
+        kernel::product(head.level, query, key, near, scores);
         if let Some(background) = &mut self.background {
             entries.resize(scores.len(), 0.0);
             background.entries_panel(panel, keys, entries);
@@ -316,7 +359,7 @@ impl<'a> Work<'a> {
         if kernel::softmax(head.level, scores, &mut lanes.running, subtract) {
             kernel::scale_lanes(head.level, numerator, &lanes.running.rescale);
         }
-        kernel::weighted_sum(head.level, scores, head.value, keys, numerator);
+        kernel::weighted_sum(head.level, scores, value, near, numerator);
     }
 
     /// The lists of all rows.
@@ -395,15 +438,19 @@ impl<'a> Work<'a> {
         let (mut inverse, mut share) = ([0.0; PANEL], [0.0; PANEL]);
         let (mut again, mut log_sum_exp) = (Vec::new(), [f32::NEG_INFINITY; PANEL]);
         for (lane, r) in rows.clone().enumerate() {
-            let carried = lanes.get(lane);
+            let (carried, own, before) = self.joined(r);
             self.report.carried[r] = carried;
+            let mut kept = 0.0;
             match self.denominator(r, &carried, lanes.log_scale[lane], total[lane]) {
                 Denominator::Nothing => {}
                 Denominator::Lost { full } => again.push((r, full)),
                 Denominator::Usable { value, factor } => {
-                    (inverse[lane], share[lane]) = (value.recip(), factor / value);
+                    (inverse[lane], share[lane], kept) = (own / value, factor / value, before / value);
                     log_sum_exp[lane] = if self.head.log_sum_exp { natural(carried.max, value) } else { 0.0 };
                 }
+            }
+            if self.earlier.is_some() {
+                self.report.kept.push(kept);
             }
         }
         if self.head.log_sum_exp {
@@ -518,6 +565,9 @@ impl<'a> Work<'a> {
             let keys = if all { None } else { Some(self.support_row(r)) };
             if self.spoiled(i, keys.as_deref()) {
                 self.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
+                if let Some(kept) = self.report.kept.get_mut(r) {
+                    *kept = 0.0;
+                }
                 if let Some(l) = self.report.log_sum_exp.get_mut(r) {
                     *l = f32::NAN;
                 }

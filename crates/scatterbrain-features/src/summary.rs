@@ -6,12 +6,15 @@
 //! **Range.** A feature of a key can be e^{±1000}. Each feature l has a reference R_l, a log-scale near the largest
 //! log φ_l(k_j), and what is stored is P_jl = φ_l(k_j)·e^{−R_l} and sums of it. A query row has
 //! W_il = φ_l(q_i)·e^{R_l − r_i} with r_i = max_l (log φ_l(q_i) + R_l), its log-scale; so W ≤ 1, and a pair weighs
-//! W_i·P_j in the row's scale. Without a causal mask R_l is the maximum over the valid keys, so P ≤ 1 too.
+//! W_i·P_j in the row's scale.
 //!
-//! **Strict causality.** A causal row may not be touched, to the bit, by later keys. Keys are cut in blocks that
-//! match query tiles. The references of a block's own rows come from earlier blocks (its *prefix* epoch); they are
-//! raised when a block exceeds them by e^32 (its *settled* epoch, which later rows use). Sums are kept per
-//! block boundary, in the prefix epoch. In the rare block whose epochs differ, its own rows use features computed
+//! **Epochs.** Keys are cut in blocks that match query tiles, and one pass over them makes everything. References come
+//! from the blocks before (a block's *prefix* epoch); they are raised when a block exceeds them by e^32 (its *settled*
+//! epoch, which later rows use). So P is at most e^32.
+//!
+//! **Strict causality.** A causal row may not be touched, to the bit, by later keys: rows of a block use its prefix
+//! epoch, rows that no causal mask ties to a block the last one. Causal sums are kept per block boundary, in the prefix
+//! epoch. In the rare block whose epochs differ, its own rows use features computed
 //! afresh in the prefix epoch.
 //!
 //! **What the references cannot hold** (a window or boolean mask that hides all keys near the reference; a key more
@@ -162,15 +165,14 @@ impl<'a> FeatureSummary<'a> {
             map,
             keys,
             blocks,
-            features: vec![0.0; blocks.length * map.n_features()],
+            features: Vec::with_capacity(blocks.length * map.n_features()),
             references: Vec::new(),
             prefix_epoch: Vec::new(),
             settled_epoch: Vec::new(),
             sums: Sums::Pairs,
             norms: Vec::new(),
         };
-        summary.fill_features()?;
-        summary.fill_sums();
+        summary.fill()?;
         Ok(summary)
     }
 
@@ -183,37 +185,58 @@ impl<'a> FeatureSummary<'a> {
     }
 
     /// Log features of keys.
-    pub(crate) fn log_features(&self, keys: Range<usize>) -> Result<LogFeatures> {
-        let mut out = LogFeatures::default();
+    pub(crate) fn log_features(&self, keys: Range<usize>, out: &mut LogFeatures) -> Result<()> {
         if keys.is_empty() {
-            return Ok(out);
+            out.resize(0, self.n_features(), self.map.signed());
+            return Ok(());
         }
         let rows = self.keys.key.slice(keys);
-        self.map.log_features(self.keys.level, rows, Role::Key.factor(self.keys.scale), Role::Key, &mut out)?;
-        Ok(out)
+        self.map.log_features(self.keys.level, rows, Role::Key.factor(self.keys.scale), Role::Key, out)
     }
 
-    /// Logs first, then epochs, then P in place.
-    fn fill_features(&mut self) -> Result<()> {
-        let m = self.n_features();
-        let mut negative = Vec::new();
-        for b in 0..self.blocks.count() {
+    /// Block by block, while its rows are in the first cache: logs, epoch, P, sums.
+    fn fill(&mut self) -> Result<()> {
+        let count = self.blocks.count();
+        let mut logs = LogFeatures::default();
+        let mut top = vec![f32::NEG_INFINITY; self.n_features()];
+        let mut sum = RunningSum::new(self);
+        let (mut prefix, mut by_block) = (Vec::new(), Vec::new());
+        let kind = (self.keys.boolean, self.keys.mask.has_window(), self.keys.mask.is_causal());
+        for b in 0..count {
             let range = self.blocks.range(b);
-            let logs = self.log_features(range.clone())?;
-            self.features[range.start * m..range.end * m].copy_from_slice(&logs.log);
+            self.log_features(range.clone(), &mut logs)?;
             if self.map.signed() {
                 self.add_norms(&logs);
             }
-            negative.extend(logs.negative.unwrap_or_default());
+            self.choose_epochs(&logs, &mut top);
+            self.features.extend_from_slice(&logs.log);
+            let out = &mut self.features[range.start * self.map.n_features()..];
+            kernel::exp_below(self.keys.level, out, &self.references[self.settled_epoch[b]]);
+            apply_signs(logs.negative.as_deref(), out);
+            match kind {
+                (true, ..) => continue,
+                (_, true, _) => sum.clear(),
+                (_, _, causal) => {
+                    if causal {
+                        prefix.push(sum.rows(self));
+                    }
+                    sum.move_epoch(self, self.prefix_epoch[b], self.settled_epoch[b]);
+                }
+            }
+            sum.add_block(self, b);
+            if kind.1 {
+                by_block.push(sum.rows(self));
+            }
         }
-        self.choose_epochs();
-        for b in 0..self.blocks.count() {
-            let reference = &self.references[self.settled_epoch[b]];
-            let range = self.blocks.range(b).start * m..self.blocks.range(b).end * m;
-            let out = &mut self.features[range.clone()];
-            kernel::exp_below(self.keys.level, out, reference);
-            apply_signs(negative.get(range), out);
+        if count == 0 {
+            self.references.push(top);
         }
+        self.sums = match kind {
+            (true, ..) => Sums::Pairs,
+            (_, true, _) => Sums::Blocks(by_block),
+            (_, _, true) => Sums::Prefix(prefix),
+            _ => Sums::Total(sum.rows(self)),
+        };
         Ok(())
     }
 
@@ -225,60 +248,29 @@ impl<'a> FeatureSummary<'a> {
         }
     }
 
-    fn choose_epochs(&mut self) {
-        let m = self.n_features();
-        let raise = |to: &mut [f32], keys: Range<usize>| {
-            kernel::raise(self.keys.level, &self.features[keys.start * m..keys.end * m], to);
-        };
-        let count = self.blocks.count();
-        let mut top = vec![f32::NEG_INFINITY; m];
-        if !self.keys.mask.is_causal() {
-            raise(&mut top, 0..self.blocks.length);
-            self.references.push(top);
-            (self.prefix_epoch, self.settled_epoch) = (vec![0; count], vec![0; count]);
-            return;
+    /// Epochs of the next block, from its logs; `top` is the largest so far of every feature.
+    fn choose_epochs(&mut self, logs: &LogFeatures, top: &mut Vec<f32>) {
+        if self.references.is_empty() {
+            // Every row that sees a key through a causal mask stands at or behind key 0; others see whole blocks.
+            let rows = if self.keys.mask.is_causal() { logs.row(0) } else { &logs.log };
+            kernel::raise(self.keys.level, rows, top);
+            self.references.push(top.clone());
         }
-        // Every row that sees a key through the causal mask stands at or behind key 0.
-        raise(&mut top, 0..self.blocks.length.min(1));
-        self.references.push(top.clone());
-        for b in 0..count {
-            self.prefix_epoch.push(self.references.len() - 1);
-            raise(&mut top, self.blocks.range(b));
-            let current = &self.references[self.references.len() - 1];
-            let exceeds = |(&t, &r): (&f32, &f32)| t > r + HYSTERESIS;
-            if top.iter().zip(current).any(exceeds) {
-                let raised = top.iter().zip(current).map(|pair| if exceeds(pair) { *pair.0 } else { *pair.1 });
-                let raised = raised.collect();
-                self.references.push(raised);
-            }
-            self.settled_epoch.push(self.references.len() - 1);
+        let current = &self.references[self.references.len() - 1];
+        self.prefix_epoch.push(self.references.len() - 1);
+        kernel::raise(self.keys.level, &logs.log, top);
+        let exceeds = |(&t, &r): (&f32, &f32)| t > r + HYSTERESIS;
+        if top.iter().zip(current).any(exceeds) {
+            let raised = top.iter().zip(current).map(|pair| if exceeds(pair) { *pair.0 } else { *pair.1 });
+            let raised = raised.collect();
+            self.references.push(raised);
         }
+        self.settled_epoch.push(self.references.len() - 1);
     }
 
-    fn fill_sums(&mut self) {
-        let count = self.blocks.count();
-        let mut running = RunningSum::new(self);
-        self.sums = if self.keys.boolean {
-            Sums::Pairs
-        } else if self.keys.mask.has_window() {
-            let sum = |b| {
-                let mut sum = RunningSum::new(self);
-                sum.add_block(self, b);
-                sum.rows(self)
-            };
-            Sums::Blocks((0..count).map(sum).collect())
-        } else if self.keys.mask.is_causal() {
-            let mut prefix = Vec::with_capacity(count);
-            for b in 0..count {
-                prefix.push(running.rows(self));
-                running.move_epoch(self, self.prefix_epoch[b], self.settled_epoch[b]);
-                running.add_block(self, b);
-            }
-            Sums::Prefix(prefix)
-        } else {
-            (0..count).for_each(|b| running.add_block(self, b));
-            Sums::Total(running.rows(self))
-        };
+    /// The epoch of rows that no causal mask ties to a block.
+    pub(crate) fn last_epoch(&self) -> usize {
+        self.references.len().saturating_sub(1)
     }
 
     pub(crate) fn epoch_factors(&self, from: usize, to: usize) -> Vec<f32> {
@@ -300,6 +292,10 @@ impl RunningSum {
     fn new(summary: &FeatureSummary<'_>) -> Self {
         let count = summary.n_features().div_ceil(PANEL);
         Self { panels: vec![0.0; count * summary.width() * PANEL], weights: Vec::new() }
+    }
+
+    fn clear(&mut self) {
+        self.panels.fill(0.0);
     }
 
     /// Adds a block's N and Z.

@@ -55,7 +55,10 @@ impl<'a> FeatureTile<'a> {
         } else {
             vec![None; count]
         };
-        let epoch: Vec<usize> = block.iter().map(|b| b.map_or(0, |b| summary.prefix_epoch[b])).collect();
+        // A row that sees nothing goes with the others.
+        let first = block.iter().flatten().next();
+        let other = first.map_or(summary.last_epoch(), |&b| summary.prefix_epoch[b]);
+        let epoch: Vec<usize> = block.iter().map(|b| b.map_or(other, |b| summary.prefix_epoch[b])).collect();
         let mut this = Self {
             summary,
             tile,
@@ -311,7 +314,8 @@ impl<'a> FeatureTile<'a> {
         let summary = self.summary;
         self.own.entry(block).or_insert_with(|| {
             let range = summary.blocks.range(block);
-            let mut logs = summary.log_features(range).expect("these keys were mapped before");
+            let mut logs = LogFeatures::default();
+            summary.log_features(range, &mut logs).expect("these keys were mapped before");
             let reference = &summary.references[summary.prefix_epoch[block]];
             kernel::exp_below(summary.keys.level, &mut logs.log, reference);
             apply_signs(logs.negative.as_deref(), &mut logs.log);
@@ -359,8 +363,10 @@ impl<'a> FeatureTile<'a> {
         let query = self.logs.row(row);
         let query_sign = self.logs.negative_row(row);
         let mut terms: Vec<(f64, f64)> = Vec::with_capacity(keys.len());
+        let mut logs = LogFeatures::default();
         for run in keys.chunk_by(|a, b| a + 1 == *b).flat_map(|run| run.chunks(TILE_ROWS)) {
-            let logs = summary.log_features(run[0] as usize..run[run.len() - 1] as usize + 1).expect("mapped before");
+            let range = run[0] as usize..run[run.len() - 1] as usize + 1;
+            summary.log_features(range, &mut logs).expect("mapped before");
             for (j, _) in run.iter().enumerate() {
                 let pairs = || query.iter().zip(logs.row(j)).map(|(&q, &k)| f64::from(q) + f64::from(k));
                 let top = pairs().fold(f64::NEG_INFINITY, f64::max);

@@ -56,21 +56,26 @@ impl<'r, R: RowsOf<'r>> WithTranspose for Pack<'_, R> {
     fn run<S: Simd>(self, _: S, transpose: impl Transpose) {
         let Self { rows, count, factor, out } = self;
         for first in (0..PANEL).step_by(BLOCK) {
+            // Missing rows are read as the last one and dropped.
+            let at: [usize; BLOCK] = std::array::from_fn(|r| (first + r).min(count.max(1) - 1));
+            let there: [bool; BLOCK] = std::array::from_fn(|r| first + r < count);
+            if first >= count {
+                out.iter_mut().for_each(|out| out[first..first + BLOCK].fill(0.0));
+                continue;
+            }
+            let rows = at.map(|r| rows.row(r).as_chunks::<BLOCK>());
             let (whole, rest) = out.as_chunks_mut::<BLOCK>();
-            let ragged = BLOCK * whole.len();
-            let row = |r: usize| (first + r < count).then(|| rows.row(first + r));
             for (block, out) in whole.iter_mut().enumerate() {
-                let elements = std::array::from_fn(|r| {
-                    row(r).map_or([0.0; BLOCK], |row| *row[BLOCK * block..].first_chunk().expect("a block of columns"))
-                });
-                let columns = transpose.transpose(&elements);
+                let columns = transpose.transpose(&rows.map(|row| row.0[block]));
                 for (out, column) in out.iter_mut().zip(columns) {
-                    out[first..first + BLOCK].copy_from_slice(&column.map(|x| x * factor));
+                    for r in 0..BLOCK {
+                        out[first + r] = if there[r] { column[r] * factor } else { 0.0 };
+                    }
                 }
             }
             for (column, out) in rest.iter_mut().enumerate() {
                 for r in 0..BLOCK {
-                    out[first + r] = row(r).map_or(0.0, |row| row[ragged + column] * factor);
+                    out[first + r] = if there[r] { rows[r].1[column] * factor } else { 0.0 };
                 }
             }
         }
