@@ -16,7 +16,7 @@ pub(crate) trait WithTranspose {
 /// How a level transposes.
 pub(crate) trait Transpose: Copy {
     /// `out[c][r] = block[r][c]`.
-    fn transpose(self, block: &Block) -> Block;
+    fn transpose(self, block: Block) -> Block;
 }
 
 /// By the compiler, for levels without a way of their own.
@@ -25,7 +25,7 @@ pub(crate) struct Plain;
 
 impl Transpose for Plain {
     #[inline(always)]
-    fn transpose(self, block: &Block) -> Block {
+    fn transpose(self, block: Block) -> Block {
         std::array::from_fn(|c| std::array::from_fn(|r| block[r][c]))
     }
 }
@@ -34,11 +34,9 @@ impl Transpose for Plain {
 impl Transpose for pulp::x86::V3 {
     /// Pairs, then fours, then halves: 24 shuffles.
     #[inline(always)]
-    fn transpose(self, block: &Block) -> Block {
+    fn transpose(self, block: Block) -> Block {
         let avx = self.avx;
-        let rows: [std::arch::x86_64::__m256; BLOCK] = block.map(|row| pulp::cast(pulp::f32x8(
-            row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7],
-        )));
+        let rows: [std::arch::x86_64::__m256; BLOCK] = block.map(pulp::cast);
         let low = |a: usize| avx._mm256_unpacklo_ps(rows[a], rows[a + 1]);
         let high = |a: usize| avx._mm256_unpackhi_ps(rows[a], rows[a + 1]);
         let pairs = [low(0), high(0), low(2), high(2), low(4), high(4), low(6), high(6)];
@@ -48,7 +46,7 @@ impl Transpose for pulp::x86::V3 {
         let front = |a: usize| avx._mm256_permute2f128_ps::<0x20>(fours[a], fours[a + 4]);
         let back = |a: usize| avx._mm256_permute2f128_ps::<0x31>(fours[a], fours[a + 4]);
         [front(0), front(1), front(2), front(3), back(0), back(1), back(2), back(3)]
-            .map(|column| pulp::cast::<_, [f32; BLOCK]>(column))
+            .map(pulp::cast)
     }
 }
 

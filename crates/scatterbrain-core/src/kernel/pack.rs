@@ -4,6 +4,7 @@ use super::{Listed, PANEL, RowsOf};
 use crate::arch::transpose::{BLOCK, Transpose, WithTranspose};
 use crate::{Level, Matrix};
 use pulp::Simd;
+use std::ops::Range;
 
 /// Packs the listed rows (at most [`PANEL`]), times `factor`, as `out[column][PANEL]`; missing rows are zero.
 ///
@@ -53,31 +54,55 @@ struct Pack<'a, R> {
 
 impl<'r, R: RowsOf<'r>> WithTranspose for Pack<'_, R> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S, transpose: impl Transpose) {
+    fn run<S: Simd>(self, simd: S, transpose: impl Transpose) {
         let Self { rows, count, factor, out } = self;
         for first in (0..PANEL).step_by(BLOCK) {
-            // Missing rows are read as the last one and dropped.
-            let at: [usize; BLOCK] = std::array::from_fn(|r| (first + r).min(count.max(1) - 1));
-            let there: [bool; BLOCK] = std::array::from_fn(|r| first + r < count);
-            if first >= count {
-                out.iter_mut().for_each(|out| out[first..first + BLOCK].fill(0.0));
-                continue;
+            if first + BLOCK <= count {
+                let rows: [&[f32]; BLOCK] = std::array::from_fn(|r| rows.row(first + r));
+                pack_eight(simd, transpose, rows, factor, first, out);
+            } else {
+                pack_some(&rows, first..count, factor, out);
             }
-            let rows = at.map(|r| rows.row(r).as_chunks::<BLOCK>());
-            let (whole, rest) = out.as_chunks_mut::<BLOCK>();
-            for (block, out) in whole.iter_mut().enumerate() {
-                let columns = transpose.transpose(&rows.map(|row| row.0[block]));
-                for (out, column) in out.iter_mut().zip(columns) {
-                    for r in 0..BLOCK {
-                        out[first + r] = if there[r] { column[r] * factor } else { 0.0 };
-                    }
-                }
+        }
+    }
+}
+
+/// Eight rows to lanes `first..first + 8`.
+#[inline(always)]
+fn pack_eight<S: Simd>(
+    simd: S,
+    transpose: impl Transpose,
+    rows: [&[f32]; BLOCK],
+    factor: f32,
+    first: usize,
+    out: &mut [[f32; PANEL]],
+) {
+    let rows = rows.map(|row| row.as_chunks::<BLOCK>());
+    let (whole, rest) = out.as_chunks_mut::<BLOCK>();
+    for (block, out) in whole.iter_mut().enumerate() {
+        let columns = transpose.transpose(rows.map(|row| row.0[block]));
+        for (out, column) in out.iter_mut().zip(columns) {
+            let out = S::as_mut_simd_f32s(&mut out[first..first + BLOCK]).0;
+            for (out, x) in out.iter_mut().zip(S::as_simd_f32s(&column).0) {
+                *out = simd.mul_f32s(*x, simd.splat_f32s(factor));
             }
-            for (column, out) in rest.iter_mut().enumerate() {
-                for r in 0..BLOCK {
-                    out[first + r] = if there[r] { rows[r].1[column] * factor } else { 0.0 };
-                }
-            }
+        }
+    }
+    for (column, out) in rest.iter_mut().enumerate() {
+        for (out, row) in out[first..].iter_mut().zip(&rows) {
+            *out = row.1[column] * factor;
+        }
+    }
+}
+
+/// Rows of a range, fewer than eight, to lanes from its start; the lanes after them are zero.
+#[inline(always)]
+fn pack_some<'r>(rows: &impl RowsOf<'r>, range: Range<usize>, factor: f32, out: &mut [[f32; PANEL]]) {
+    for lane in range.start..range.start + BLOCK {
+        if range.contains(&lane) {
+            out.iter_mut().zip(rows.row(lane)).for_each(|(out, x)| out[lane] = x * factor);
+        } else {
+            out.iter_mut().for_each(|out| out[lane] = 0.0);
         }
     }
 }
@@ -115,9 +140,9 @@ impl WithTranspose for Unpack<'_> {
             let first = BLOCK * half;
             for (block, columns) in whole.iter().enumerate() {
                 let columns = columns.map(|lanes| *lanes[first..].first_chunk().expect("half a panel"));
-                let rows = transpose.transpose(&columns);
+                let rows = transpose.transpose(columns);
                 for (out, row) in out.chunks_exact_mut(cols).zip(rows) {
-                    out[BLOCK * block..BLOCK * (block + 1)].copy_from_slice(&row);
+                    *out[BLOCK * block..].first_chunk_mut().expect("a block of columns") = row;
                 }
             }
             for (column, lanes) in rest.iter().enumerate() {
