@@ -18,7 +18,7 @@ pub fn to_dense_mask(support: &dyn Support, head: &Head<'_>) -> Result<Vec<bool>
         let order = select.order(pass).filter(|_| head.mask.is_dense()).unwrap_or(&natural);
         for rows in order.chunks(TILE_ROWS) {
             let mut memory = Vec::new();
-            let tile = Tile::new(rows, head.query, head.mask, &mut memory);
+            let tile = Tile::new(head.level, rows, head.query, head.mask, &mut memory);
             selection.reset(rows.len());
             if passes > 1 { select.select_pass(pass, &tile, &mut selection) } else { select.select(&tile, &mut selection) }
             for (r, &i) in rows.iter().enumerate() {

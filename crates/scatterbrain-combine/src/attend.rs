@@ -2,7 +2,7 @@
 
 use crate::check::{self, Side, Sizes};
 use crate::method::{Kind, Method};
-use crate::tile::{Carried, PreparedHead, TileReport, compute};
+use crate::tile::{Carried, PreparedHead, Scratch, TileReport, compute};
 use rayon::prelude::*;
 use scatterbrain_core::kernel::{self, Extent};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support, TILE_ROWS};
@@ -334,7 +334,10 @@ impl HeadRun<'_> {
     /// Tiles of neighbours, each written where it belongs.
     fn neighbours(&mut self, head: &PreparedHead<'_>, order: &[u32], output: &mut [f32]) {
         let tiles = output.par_chunks_mut(TILE_ROWS * head.value.cols()).zip(order.par_chunks(TILE_ROWS));
-        let reports: Vec<_> = tiles.map(|(output, rows)| compute(head, 0, rows, None, output)).collect();
+        let compute = |scratch: &mut Scratch, (output, rows): (&mut [f32], &[u32])| {
+            compute(head, 0, rows, None, output, scratch)
+        };
+        let reports: Vec<_> = tiles.map_init(Scratch::default, compute).collect();
         order.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
     }
 
@@ -346,16 +349,13 @@ impl HeadRun<'_> {
         for wave in order.chunks(wave) {
             let earlier = (pass > 0).then_some(&*self.carried);
             let tiles = buffer[..wave.len() * d_v].par_chunks_mut(TILE_ROWS * d_v).zip(wave.par_chunks(TILE_ROWS));
-            let reports: Vec<_> = tiles.map(|(out, rows)| compute(head, pass, rows, earlier, out)).collect();
+            let compute = |scratch: &mut Scratch, (out, rows): (&mut [f32], &[u32])| {
+                compute(head, pass, rows, earlier, out, scratch)
+            };
+            let reports: Vec<_> = tiles.map_init(Scratch::default, compute).collect();
             wave.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
-            let kept = reports.iter().flat_map(|r| &r.kept).copied().chain(std::iter::repeat(0.0));
-            for ((&i, row), kept) in wave.iter().zip(buffer.chunks_exact(d_v)).zip(kept) {
-                let output = &mut output[i as usize * d_v..(i as usize + 1) * d_v];
-                if kept == 0.0 {
-                    output.copy_from_slice(row);
-                } else {
-                    output.iter_mut().zip(row).for_each(|(o, x)| *o = *o * kept + x);
-                }
+            for ((rows, report), from) in wave.chunks(TILE_ROWS).zip(&reports).zip(buffer.chunks(TILE_ROWS * d_v)) {
+                kernel::scatter_rows(head.level, &from[..rows.len() * d_v], d_v, rows, &report.kept, output);
             }
         }
     }

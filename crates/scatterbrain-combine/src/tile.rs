@@ -86,7 +86,7 @@ impl Carried {
 /// What a tile leaves beside its output, rows in the tile's order.
 pub(crate) struct TileReport {
     pub carried: Vec<Carried>,
-    /// Factor of what an earlier pass left in the output; empty in the first.
+    /// Factor of what an earlier pass left in the output; 0 in the first.
     pub kept: Vec<f32>,
     /// Empty where it is not asked for, or not yet known.
     pub log_sum_exp: Vec<f32>,
@@ -101,18 +101,18 @@ pub(crate) fn compute(
     rows: &[u32],
     earlier: Option<&[Carried]>,
     output: &mut [f32],
+    scratch: &mut Scratch,
 ) -> TileReport {
     debug_assert!(rows.len() <= TILE_ROWS);
-    let mut memory = Vec::new();
-    let tile = Tile::new(rows, head.query, head.mask, &mut memory);
-    let mut selection = Selection::default();
+    let Scratch { rows: memory, selection, work: buffers } = scratch;
+    let tile = Tile::new(head.level, rows, head.query, head.mask, memory);
     selection.reset(rows.len());
     match head.select {
-        Some(select) if head.passes > 1 => select.select_pass(pass, &tile, &mut selection),
-        Some(select) => select.select(&tile, &mut selection),
+        Some(select) if head.passes > 1 => select.select_pass(pass, &tile, selection),
+        Some(select) => select.select(&tile, selection),
         None => {}
     }
-    let mut work = Work::new(head, tile, selection, output);
+    let mut work = Work::new(head, tile, selection, output, buffers);
     work.earlier = earlier;
     work.blocks();
     work.all_lists();
@@ -125,12 +125,17 @@ pub(crate) fn compute(
     work.report
 }
 
-struct Work<'a> {
-    head: &'a PreparedHead<'a>,
-    tile: Tile<'a>,
+/// Memory that a thread keeps from tile to tile.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Query rows of a tile.
+    rows: Vec<f32>,
     selection: Selection,
-    background: Option<Box<dyn TileBackground + 'a>>,
-    panels: Vec<Lanes>,
+    work: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
     /// Scaled queries, `[d][PANEL]` a panel; empty where no panel needs them.
     query: Vec<f32>,
     /// Numerators, `[d_v][PANEL]` a panel.
@@ -140,6 +145,17 @@ struct Work<'a> {
     /// Scores and background weights of the keys at hand.
     scores: Vec<f32>,
     entries: Vec<f32>,
+    /// Sums of a background, `[d_v][PANEL]`.
+    totals: Vec<f32>,
+}
+
+struct Work<'a> {
+    head: &'a PreparedHead<'a>,
+    tile: Tile<'a>,
+    selection: &'a mut Selection,
+    background: Option<Box<dyn TileBackground + 'a>>,
+    panels: Vec<Lanes>,
+    buffers: &'a mut Buffers,
     earlier: Option<&'a [Carried]>,
     output: &'a mut [f32],
     report: TileReport,
@@ -167,7 +183,13 @@ struct Row {
 }
 
 impl<'a> Work<'a> {
-    fn new(head: &'a PreparedHead<'a>, tile: Tile<'a>, selection: Selection, output: &'a mut [f32]) -> Self {
+    fn new(
+        head: &'a PreparedHead<'a>,
+        tile: Tile<'a>,
+        selection: &'a mut Selection,
+        output: &'a mut [f32],
+        buffers: &'a mut Buffers,
+    ) -> Self {
         let background = head.summary.map(|s| s.tile(&tile));
         let count = tile.rows.len();
         let panels: Vec<Lanes> = (0..count)
@@ -175,22 +197,20 @@ impl<'a> Work<'a> {
             .map(|start| Lanes::new(start..(start + PANEL).min(count), background.as_deref()))
             .collect();
         let d_v = head.value.cols();
+        buffers.numerator.clear();
+        buffers.numerator.resize(panels.len() * d_v * PANEL, 0.0);
         Self {
             head,
             tile,
             selection,
             background,
-            query: Vec::new(),
-            numerator: vec![0.0; panels.len() * d_v * PANEL],
             panels,
-            gathered: (Vec::new(), Vec::new()),
-            scores: Vec::new(),
-            entries: Vec::new(),
+            buffers,
             earlier: None,
             output,
             report: TileReport {
                 carried: vec![Carried::default(); count],
-                kept: Vec::new(),
+                kept: vec![0.0; count],
                 log_sum_exp: Vec::new(),
                 recomputed: 0,
             },
@@ -227,12 +247,10 @@ impl<'a> Work<'a> {
             for (lane, r) in rows.clone().enumerate() {
                 let (carried, own, before) = self.joined(r);
                 self.report.carried[r] = carried;
+                self.report.kept[r] = before;
                 factor[lane] = own;
-                if self.earlier.is_some() {
-                    self.report.kept.push(before);
-                }
             }
-            let numerator = &mut self.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
+            let numerator = &mut self.buffers.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
             if self.earlier.is_some() {
                 kernel::scale_lanes(level, numerator, &factor);
             }
@@ -246,9 +264,9 @@ impl<'a> Work<'a> {
             return;
         }
         let (level, query, d) = (self.head.level, self.tile.query, self.tile.query.cols());
-        self.query.resize(self.panels.len() * d * PANEL, 0.0);
+        self.buffers.query.resize(self.panels.len() * d * PANEL, 0.0);
         let factor = self.query_factor();
-        for (lanes, out) in self.panels.iter().zip(self.query.chunks_exact_mut(d * PANEL)) {
+        for (lanes, out) in self.panels.iter().zip(self.buffers.query.chunks_exact_mut(d * PANEL)) {
             let rows: Vec<u32> = lanes.rows.clone().map(|r| r as u32).collect();
             kernel::pack(level, query, &rows, factor, out);
         }
@@ -294,9 +312,10 @@ impl<'a> Work<'a> {
     /// Copies listed rows of key and value: the loads of all rows are then under way at once, and every panel reads them
     /// from the first cache.
     fn gather(&mut self, keys: &[u32]) {
-        for (rows, from) in [(&mut self.gathered.0, self.head.key), (&mut self.gathered.1, self.head.value)] {
-            rows.clear();
-            keys.iter().for_each(|&k| rows.extend_from_slice(from.row(k as usize)));
+        let (key, value) = (&mut self.buffers.gathered.0, &mut self.buffers.gathered.1);
+        for (rows, from) in [(key, self.head.key), (value, self.head.value)] {
+            rows.resize(keys.len() * from.cols(), 0.0);
+            kernel::gather_rows(self.head.level, from, keys, rows);
         }
     }
 
@@ -338,15 +357,15 @@ impl<'a> Work<'a> {
         let head = self.head;
         let (d, d_v) = (head.query.cols(), self.d_v());
         let lanes = &mut self.panels[panel];
-        let query = &self.query[panel * d * PANEL..(panel + 1) * d * PANEL];
-        let numerator = &mut self.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
-        let (scores, entries) = (&mut self.scores, &mut self.entries);
+        let query = &self.buffers.query[panel * d * PANEL..(panel + 1) * d * PANEL];
+        let numerator = &mut self.buffers.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
+        let (scores, entries) = (&mut self.buffers.scores, &mut self.buffers.entries);
         scores.resize(keys.len() * PANEL, 0.0);
         let own = Keys::Range(0..keys.len());
         let rows = |data| Matrix::new("gathered", data, keys.len(), data.len() / keys.len()).expect("a row a key");
         let (key, value, near) = match keys {
             Keys::Range(_) => (head.key, head.value, keys),
-            Keys::List(_) => (rows(&self.gathered.0), rows(&self.gathered.1), &own),
+            Keys::List(_) => (rows(&self.buffers.gathered.0), rows(&self.buffers.gathered.1), &own),
         };
         kernel::product(head.level, query, key, near, scores);
         if let Some(background) = &mut self.background {
@@ -383,7 +402,7 @@ impl<'a> Work<'a> {
         let (panel, lane) = (r / PANEL, r % PANEL);
         let size = self.d_v() * PANEL;
         let mut numerator = vec![0.0; self.d_v()];
-        kernel::unpack(&self.numerator[panel * size..(panel + 1) * size], lane, 1.0, &mut numerator);
+        kernel::unpack(&self.buffers.numerator[panel * size..(panel + 1) * size], lane, 1.0, &mut numerator);
         let lanes = &self.panels[panel];
         Row { query: self.query_row(r), numerator, carried: lanes.get(lane), log_scale: lanes.log_scale[lane] }
     }
@@ -395,7 +414,7 @@ impl<'a> Work<'a> {
     fn put_row(&mut self, r: usize, row: &Row) {
         let (panel, lane) = (r / PANEL, r % PANEL);
         let size = self.d_v() * PANEL;
-        let numerator = self.numerator[panel * size + lane..(panel + 1) * size].iter_mut().step_by(PANEL);
+        let numerator = self.buffers.numerator[panel * size + lane..(panel + 1) * size].iter_mut().step_by(PANEL);
         numerator.zip(&row.numerator).for_each(|(n, x)| *n = *x);
         self.panels[panel].put(lane, &row.carried);
     }
@@ -403,7 +422,7 @@ impl<'a> Work<'a> {
     /// The further keys of one row, all visible.
     fn list(&mut self, r: usize, keys: &[u32], row: &mut Row) {
         let level = self.head.level;
-        let (mut scores, mut entries) = (std::mem::take(&mut self.scores), std::mem::take(&mut self.entries));
+        let (mut scores, mut entries) = (std::mem::take(&mut self.buffers.scores), std::mem::take(&mut self.buffers.entries));
         scores.resize(keys.len(), 0.0);
         kernel::dot_rows(level, &row.query, self.head.key, keys, &mut scores);
         let carried = &mut row.carried;
@@ -422,13 +441,15 @@ impl<'a> Work<'a> {
         }
         carried.pairs += keys.len() as u32;
         kernel::weighted_sum_rows(level, &scores, self.head.value, keys, &mut row.numerator);
-        (self.scores, self.entries) = (scores, entries);
+        (self.buffers.scores, self.buffers.entries) = (scores, entries);
     }
 
     /// Normalises the rows of a panel; computes those again where digits were lost.
     fn finish(&mut self, panel: usize) {
         let size = self.d_v() * PANEL;
-        let (mut totals, mut total) = (Vec::new(), [0.0; PANEL]);
+        let mut totals = std::mem::take(&mut self.buffers.totals);
+        let mut total = [0.0; PANEL];
+        totals.clear();
         if let Some(background) = &mut self.background {
             totals.resize(size, 0.0);
             background.totals(panel, &mut totals, &mut total);
@@ -440,28 +461,26 @@ impl<'a> Work<'a> {
         for (lane, r) in rows.clone().enumerate() {
             let (carried, own, before) = self.joined(r);
             self.report.carried[r] = carried;
-            let mut kept = 0.0;
             match self.denominator(r, &carried, lanes.log_scale[lane], total[lane]) {
                 Denominator::Nothing => {}
                 Denominator::Lost { full } => again.push((r, full)),
                 Denominator::Usable { value, factor } => {
-                    (inverse[lane], share[lane], kept) = (own / value, factor / value, before / value);
+                    (inverse[lane], share[lane]) = (own / value, factor / value);
+                    self.report.kept[r] = before / value;
                     log_sum_exp[lane] = if self.head.log_sum_exp { natural(carried.max, value) } else { 0.0 };
                 }
-            }
-            if self.earlier.is_some() {
-                self.report.kept.push(kept);
             }
         }
         if self.head.log_sum_exp {
             self.report.log_sum_exp.extend(&log_sum_exp[..rows.len()]);
         }
-        let numerator = &mut self.numerator[panel * size..(panel + 1) * size];
+        let numerator = &mut self.buffers.numerator[panel * size..(panel + 1) * size];
         if totals.is_empty() {
             kernel::scale_lanes(self.head.level, numerator, &inverse);
         } else {
             kernel::blend_lanes(self.head.level, numerator, &inverse, &totals, &share);
         }
+        self.buffers.totals = totals;
         let d_v = size / PANEL;
         kernel::unpack_rows(self.head.level, numerator, &mut self.output[rows.start * d_v..rows.end * d_v]);
         for (r, full) in again {
@@ -565,9 +584,7 @@ impl<'a> Work<'a> {
             let keys = if all { None } else { Some(self.support_row(r)) };
             if self.spoiled(i, keys.as_deref()) {
                 self.output[r * d_v..(r + 1) * d_v].fill(f32::NAN);
-                if let Some(kept) = self.report.kept.get_mut(r) {
-                    *kept = 0.0;
-                }
+                self.report.kept[r] = 0.0;
                 if let Some(l) = self.report.log_sum_exp.get_mut(r) {
                     *l = f32::NAN;
                 }
@@ -731,7 +748,13 @@ fn weigh(level: Level, scores: &mut [f32], max: &mut f32) -> f32 {
 
 /// 2^{from − to}, 0 where `from` is −∞.
 fn shrink(from: f32, to: f32) -> f32 {
-    if from == f32::NEG_INFINITY { 0.0 } else { kernel::exp2(from - to) }
+    if from == f32::NEG_INFINITY {
+        0.0
+    } else if from == to {
+        1.0
+    } else {
+        kernel::exp2(from - to)
+    }
 }
 
 /// ln(2^max · sum).

@@ -17,7 +17,7 @@
 //! both prepared traits on one value shared by an `Arc`: `select` comes first for every tile and may leave
 //! its scan for `totals`.
 
-use crate::kernel::PANEL;
+use crate::kernel::{PANEL, gather_rows};
 use crate::{HeadMask, Level, Matrix, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -92,13 +92,19 @@ impl<'a> Tile<'a> {
     ///
     /// # Panics
     /// If no row is listed, or one that is not there.
-    pub fn new(rows: &'a [u32], query: Matrix<'a>, mask: &'a HeadMask<'a>, memory: &'a mut Vec<f32>) -> Self {
+    pub fn new(
+        level: Level,
+        rows: &'a [u32],
+        query: Matrix<'a>,
+        mask: &'a HeadMask<'a>,
+        memory: &'a mut Vec<f32>,
+    ) -> Self {
         let first = rows[0] as usize;
         if rows.windows(2).all(|w| w[0] + 1 == w[1]) {
             return Tile { rows, query: query.slice(first..first + rows.len()), mask };
         }
-        memory.clear();
-        rows.iter().for_each(|&i| memory.extend_from_slice(query.row(i as usize)));
+        memory.resize(rows.len() * query.cols(), 0.0);
+        gather_rows(level, query, rows, memory);
         Tile { rows, query: Matrix::new("query", memory, rows.len(), query.cols()).expect("a tile has rows"), mask }
     }
 }

@@ -153,7 +153,7 @@ impl Smyrf {
     pub fn orders(&self, level: Level, query: Matrix<'_>, key: Matrix<'_>, rows: KeyRows) -> Result<SmyrfOrders> {
         let values = self.values(level, query, key, rows)?;
         let argsort = |side: fn(&SmyrfValues, usize) -> &[f32]| {
-            (0..self.n_hashes()).flat_map(|h| sort_by_value(side(&values, h))).collect()
+            (0..self.n_hashes()).map(|h| sort_by_value(side(&values, h))).collect::<Vec<_>>().concat()
         };
         Ok(SmyrfOrders {
             n_hashes: self.n_hashes(),

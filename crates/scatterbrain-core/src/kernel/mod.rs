@@ -18,6 +18,7 @@
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
+//! | [`gather_rows`], [`scatter_rows`] | rows from and to scattered places |
 //! | [`extent()`] | the largest magnitude |
 
 /// Runs an expression with the rows that `keys` names, once a kind.
@@ -61,6 +62,7 @@ macro_rules! each_share {
     };
 }
 
+mod copy;
 mod exp;
 mod exp2;
 mod extent;
@@ -74,6 +76,7 @@ mod rows;
 mod softmax;
 mod weighted_sum;
 
+pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
 pub use exp2::{exp2, exp2_slice};
 pub use extent::{Extent, extent};
