@@ -31,7 +31,7 @@ const CANCELLED: f32 = 1.0 / 32.0;
 const VANISHED: f32 = 1.0 / 4096.0;
 /// Keys scored at once: their key and value rows fit in the first two caches, and it is a multiple of what the
 /// micro-kernels take.
-const CHUNK: usize = 96;
+const CHUNK: usize = 192;
 
 /// One head, prepared.
 pub(crate) struct PreparedHead<'a> {
@@ -276,34 +276,31 @@ impl<'a> Work<'a> {
         self.selection.blocks = blocks;
     }
 
-    /// A block: chunks of keys outside, panels inside.
+    /// A block: chunks of keys outside, panels inside; first the weights of all panels, then their sums, so that key
+    /// rows and then value rows stay in the first cache.
     fn block(&mut self, block: &Block) {
         let meets = |lanes: &Lanes| block.rows.start < lanes.rows.end && lanes.rows.start < block.rows.end;
-        let panels: Vec<usize> = (0..self.panels.len()).filter(|&p| meets(&self.panels[p])).collect();
-        let seen: Vec<PanelSeen<'_>> = panels.iter().map(|&p| self.seen(p, block)).collect();
+        let panels = (0..self.panels.len()).filter(|&p| meets(&self.panels[p]));
+        let seen: Vec<PanelSeen<'_>> = panels.map(|p| self.seen(p, block)).collect();
         let start = seen.iter().map(|s| s.hull.start).min().unwrap_or(0);
         let end = seen.iter().map(|s| s.hull.end).max().unwrap_or(0);
-        match &block.keys {
-            Keys::Range(keys) => {
-                let keys = keys.start.max(start)..keys.end.min(end);
-                for from in keys.clone().step_by(CHUNK) {
-                    for (&p, seen) in panels.iter().zip(&seen) {
-                        let chunk = from.max(seen.hull.start)..(from + CHUNK).min(keys.end).min(seen.hull.end);
-                        if !chunk.is_empty() {
-                            let at = chunk.start - block_start(&block.keys)..chunk.end - block_start(&block.keys);
-                            self.chunk(p, &Keys::Range(chunk), seen, at);
-                        }
-                    }
+        let positions = match &block.keys {
+            Keys::Range(keys) => keys.start.max(start) - keys.start..keys.end.min(end).max(keys.start) - keys.start,
+            Keys::List(keys) => 0..keys.len(),
+        };
+        for from in positions.clone().step_by(CHUNK) {
+            let chunk = from..(from + CHUNK).min(positions.end);
+            if let Keys::List(keys) = &block.keys {
+                self.gather(&keys[chunk.clone()]);
+            }
+            for (slot, seen) in seen.iter().enumerate() {
+                if let Some((keys, at)) = part(&block.keys, &chunk, &seen.hull) {
+                    self.weights(seen, slot, &keys, at);
                 }
             }
-            Keys::List(keys) => {
-                for from in (0..keys.len()).step_by(CHUNK) {
-                    let at = from..(from + CHUNK).min(keys.len());
-                    let chunk = Keys::List(keys[at.clone()].to_vec());
-                    self.gather(&keys[at.clone()]);
-                    for (&p, seen) in panels.iter().zip(&seen) {
-                        self.chunk(p, &chunk, seen, at.clone());
-                    }
+            for (slot, seen) in seen.iter().enumerate() {
+                if let Some((keys, _)) = part(&block.keys, &chunk, &seen.hull) {
+                    self.sum(seen.panel, slot, &keys);
                 }
             }
         }
@@ -349,36 +346,54 @@ impl<'a> Work<'a> {
         if hull.is_empty() {
             hull = 0..0;
         }
-        PanelSeen { ends, hull, core: if whole { core } else { 0..0 }, except }
+        PanelSeen { panel, ends, hull, core: if whole { core } else { 0..0 }, except }
     }
 
-    /// Keys of a block, `at` in it, against a panel.
-    fn chunk(&mut self, panel: usize, keys: &Keys, seen: &PanelSeen<'_>, at: Range<usize>) {
+    /// The rows of key or value that `keys` names, and where they stand in them: gathered ones stand in order.
+    fn rows_of<'r>(whole: Matrix<'r>, gathered: &'r [f32], keys: &Keys) -> (Matrix<'r>, Keys) {
+        match keys {
+            Keys::Range(range) => (whole, Keys::Range(range.clone())),
+            Keys::List(list) => {
+                let rows = Matrix::new("gathered", gathered, list.len(), whole.cols()).expect("a row a key");
+                (rows, Keys::Range(0..list.len()))
+            }
+        }
+    }
+
+    /// Weights of a block's keys, `at` in it, for a panel: into the scores of `slot`.
+    fn weights(&mut self, seen: &PanelSeen<'_>, slot: usize, keys: &Keys, at: Range<usize>) {
         let head = self.head;
-        let (d, d_v) = (head.query.cols(), self.d_v());
+        let (panel, d, d_v) = (seen.panel, head.query.cols(), self.d_v());
         let lanes = &mut self.panels[panel];
-        let query = &self.buffers.query[panel * d * PANEL..(panel + 1) * d * PANEL];
-        let numerator = &mut self.buffers.numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
-        let (scores, entries) = (&mut self.buffers.scores, &mut self.buffers.entries);
-        scores.resize(keys.len() * PANEL, 0.0);
-        let own = Keys::Range(0..keys.len());
-        let rows = |data| Matrix::new("gathered", data, keys.len(), data.len() / keys.len()).expect("a row a key");
-        let (key, value, near) = match keys {
-            Keys::Range(_) => (head.key, head.value, keys),
-            Keys::List(_) => (rows(&self.buffers.gathered.0), rows(&self.buffers.gathered.1), &own),
-        };
-        kernel::product(head.level, query, key, near, scores);
+        let Buffers { query, numerator, scores, entries, gathered, .. } = &mut *self.buffers;
+        let first = slot * CHUNK * PANEL;
+        scores.resize(scores.len().max(first + CHUNK * PANEL), 0.0);
+        let scores = &mut scores[first..first + keys.len() * PANEL];
+        let (key, near) = Self::rows_of(head.key, &gathered.0, keys);
+        kernel::product(head.level, &query[panel * d * PANEL..(panel + 1) * d * PANEL], key, &near, scores);
         if let Some(background) = &mut self.background {
             entries.resize(scores.len(), 0.0);
             background.entries_panel(panel, keys, entries);
         }
         hide(head, &self.tile, lanes, keys, seen, at, scores, entries);
-        let subtract = (!entries.is_empty())
-            .then_some(Subtract { entries, log_scale: &lanes.log_scale, taken: &mut lanes.taken });
+        let subtract = self.background.is_some().then_some(Subtract {
+            entries,
+            log_scale: &lanes.log_scale,
+            taken: &mut lanes.taken,
+        });
         if kernel::softmax(head.level, scores, &mut lanes.running, subtract) {
+            let numerator = &mut numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
             kernel::scale_lanes(head.level, numerator, &lanes.running.rescale);
         }
-        kernel::weighted_sum(head.level, scores, value, near, numerator);
+    }
+
+    /// Adds the values under a slot's weights.
+    fn sum(&mut self, panel: usize, slot: usize, keys: &Keys) {
+        let size = self.d_v() * PANEL;
+        let Buffers { numerator, scores, gathered, .. } = &mut *self.buffers;
+        let (value, near) = Self::rows_of(self.head.value, &gathered.1, keys);
+        let weights = &scores[slot * CHUNK * PANEL..][..keys.len() * PANEL];
+        kernel::weighted_sum(self.head.level, weights, value, &near, &mut numerator[panel * size..(panel + 1) * size]);
     }
 
     /// The lists of all rows.
@@ -653,6 +668,7 @@ impl Lanes {
 
 /// What a panel sees of a block.
 struct PanelSeen<'b> {
+    panel: usize,
     /// Interval of each lane: first key, and end.
     ends: [[u32; PANEL]; 2],
     /// The least interval around all.
@@ -663,10 +679,16 @@ struct PanelSeen<'b> {
     except: Vec<([u32; PANEL], &'b [u32])>,
 }
 
-fn block_start(keys: &Keys) -> usize {
+/// The keys of a block at some positions that lie in a hull, and their positions; all of them where they are listed.
+/// `None`: there is none.
+fn part(keys: &Keys, positions: &Range<usize>, hull: &Range<usize>) -> Option<(Keys, Range<usize>)> {
     match keys {
-        Keys::Range(range) => range.start,
-        Keys::List(_) => 0,
+        Keys::Range(all) => {
+            let part = (all.start + positions.start).max(hull.start)..(all.start + positions.end).min(hull.end);
+            let at = part.start.saturating_sub(all.start)..part.end.saturating_sub(all.start);
+            (!part.is_empty()).then_some((Keys::Range(part), at))
+        }
+        Keys::List(all) => Some((Keys::List(all[positions.clone()].to_vec()), positions.clone())),
     }
 }
 

@@ -8,19 +8,20 @@ use pulp::{Simd, WithSimd};
 
 /// Adding 1.5·2²³ rounds to an integer and leaves it in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
-/// Weights below 2⁻¹²⁶ count as zero.
-const SMALLEST: f32 = -126.0;
+/// Smaller arguments are taken as this one, where p(0) = 1 leaves all bits zero.
+const SMALLEST: f32 = -127.0;
 /// p(r) = 1 + r·(C[0] + r·(C[1] + …)).
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 
-/// 2^x of a vector, for x ≤ 127; below −126, and at −∞, exactly 0. NaN is not kept: the result is then unspecified.
+/// 2^x of a vector, for x ≤ 127; between −127 and −126 something in [0, 2⁻¹²⁶], below, and at −∞, exactly 0. NaN is not
+/// kept: the result is then unspecified.
 #[inline(always)]
 pub(crate) fn exp2_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |c: f32| simd.splat_f32s(c);
+    let x = simd.max_f32s(x, splat(SMALLEST));
     let shifted = simd.add_f32s(x, splat(ROUND));
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, splat(ROUND)));
-    let y = two_to(simd, r, shifted);
-    simd.select_f32s(simd.less_than_f32s(x, splat(SMALLEST)), splat(0.0), y)
+    two_to(simd, r, shifted)
 }
 
 /// e^x of a vector by the same polynomial, for x ≤ 87: relative error at most 2.5e-7 + 2e-8·|x| with fused multiply-adds
@@ -48,8 +49,8 @@ fn two_to<S: Simd>(simd: S, r: S::f32s, shifted: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), n))
 }
 
-/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; results below 2⁻¹²⁶ are 0. Outside (NaN, larger
-/// x) the result is unspecified, though no panic: [`super::exp_slice`] is the one for any input.
+/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; results below 2⁻¹²⁶ come out as something in
+/// [0, 2⁻¹²⁶], those of x ≤ −127 as 0. Outside (NaN, larger x) the result is unspecified, though no panic: [`super::exp_slice`] is the one for any input.
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};
