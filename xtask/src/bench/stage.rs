@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 /// A sample is no shorter: clocks and wake-ups are microseconds.
 const SHORTEST: f64 = 8e-3;
-/// Before a sample, until the threads of the one before sleep. OpenMP's and rayon's look for work for a few
-/// milliseconds first; both sides keep their own ways, and neither runs while the other is timed.
-const PAUSE: Duration = Duration::from_millis(15);
+/// Before a sample, until the threads of the one before sleep. OpenMP's look for work first, for 12 ms here; with
+/// `OMP_WAIT_POLICY=passive` they would not, and PyTorch's short calls would be slower for it. So both sides keep
+/// their own ways, and neither runs while the other is timed.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The machine, and everything on it that computes.
 pub(super) struct Stage {
