@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the project beside PyTorch on this machine, and a record of it.
 //!
-//! [`plan`] says what is timed with what, [`stage`] times it in turn, [`figures`] makes ratios of the times,
-//! [`targets`] says what they should be, [`record`] and [`markdown`] write them down.
+//! `plan` says what is timed with what, `stage` times it in turn, `figures` makes ratios of the times, `targets` says
+//! what they should be, `record` and `markdown` write them down.
 
 mod agreement;
 mod date;

@@ -129,7 +129,7 @@ impl Plan {
             (Size { n: 8192, heads: 8 }, &[Exact]),
             (Size { n: 16384, heads: 2 }, &[ScatterbrainSmyrf, ScatterbrainLocal]),
         ];
-        Self::of(Sizes { speed: &speed, small: &[64, 128, 256, 512, 1024], growth: &LENGTHS, repeats: 9 }, peers, true)
+        Self::of(Sizes { speed: &speed, small: &[64, 128, 256, 512, 1024], growth: &LENGTHS, repeats: 15 }, peers, true)
     }
 
     /// The same on little inputs: that everything runs.
