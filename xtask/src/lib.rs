@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "these are programs for a terminal")]
 
+pub mod bench;
 pub mod ci;
 pub mod features;
 pub mod mutate;

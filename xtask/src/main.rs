@@ -10,6 +10,8 @@ use std::process::ExitCode;
 /// Development tasks of the Scatterbrain workspace.
 #[derive(Parser)]
 enum Command {
+    /// Measures the project beside PyTorch and writes the record: times, growth, memory.
+    Bench(xtask::bench::BenchOptions),
     /// Every check of a submission, in order.
     Ci,
     /// Packages with features, without any and with each alone.
@@ -31,7 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Command::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -39,12 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Bench(options) => return xtask::bench::run(&options),
         Command::Ci => xtask::ci::run(),
         Command::Features => xtask::features::run(),
         Command::Reference { dir } => xtask::reference::run(&dir),
         Command::Tidy => xtask::tidy::run(),
         Command::Mutate { only } => xtask::mutate::run(only.as_deref()),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

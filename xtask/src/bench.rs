@@ -1,0 +1,118 @@
+//! `cargo xtask bench`: the project beside PyTorch on this machine, and a record of it.
+//!
+//! `plan` says what is timed with what, `stage` times it in turn, `figures` makes ratios of the times, `targets` says
+//! what they should be, `record` and `markdown` write them down.
+
+mod agreement;
+mod date;
+mod figures;
+mod fma;
+mod input;
+mod interrupt;
+mod machine;
+mod markdown;
+pub mod memory;
+mod peer;
+mod plan;
+mod probe;
+mod readme;
+mod record;
+mod release;
+mod row;
+mod samples;
+mod stage;
+mod statistics;
+mod table;
+mod targets;
+mod venv;
+
+use crate::workspace;
+use anyhow::{Context, Result};
+use interrupt::Interrupt;
+use machine::Machine;
+use peer::Peer;
+use plan::Plan;
+use record::Record;
+use stage::Stage;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// What `cargo xtask bench` takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchOptions {
+    /// Small sizes and few repeats, in under three minutes: that the harness works, not how fast the project is.
+    #[arg(long)]
+    quick: bool,
+    /// Leaves PyTorch out; nothing is downloaded.
+    #[arg(long)]
+    no_peers: bool,
+    /// The folder that gets `<machine>/<date>.csv` and `.md`: `benches/record`, or `target/bench` where `--quick` or
+    /// `--no-peers` leaves something out.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.
+    #[arg(long, conflicts_with_all = ["quick", "no_peers"])]
+    readme: bool,
+}
+
+impl BenchOptions {
+    fn folder(&self, root: &Path) -> PathBuf {
+        let default = if self.quick || self.no_peers { ["target", "bench"] } else { ["benches", "record"] };
+        self.out.clone().unwrap_or_else(|| root.join(default.iter().collect::<PathBuf>()))
+    }
+}
+
+/// Measures, and writes what was measured also where it ends early.
+///
+/// # Errors
+/// Peers that cannot be had, outputs that disagree, a file that cannot be written. A missed target is no error.
+pub fn run(options: &BenchOptions) -> Result<ExitCode> {
+    if !release::is_optimised() {
+        return release::start_again();
+    }
+    let root = workspace::root()?;
+    if options.readme {
+        readme::check(&root.join(readme::FILE))?;
+    }
+    let interrupt = Interrupt::listen()?;
+    let peer = if options.no_peers { None } else { Some(Peer::start(&venv::ready(&root)?)?) };
+    let machine = Machine::of_this_run(&root, peer.as_ref())?;
+    let mut record = Record::create(&options.folder(&root), &machine)?;
+    let plan = if options.quick { Plan::quick(peer.is_some())? } else { Plan::full(peer.is_some())? };
+    let result = measure(&plan, Stage::new(peer, &plan, interrupt.clone())?, &mut record);
+    let text = markdown::page(&machine, record.rows(), &plan);
+    std::fs::write(record.markdown_path(), &text).context("cannot write the table")?;
+    result?;
+    eprintln!("written: {} and {}", record.csv_path().display(), record.markdown_path().display());
+    if interrupt.asked() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    if options.readme {
+        readme::update(&root.join(readme::FILE), &markdown::summary(&machine, record.rows(), &plan))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything of the plan; rows are in the file as soon as their group is measured.
+fn measure(plan: &Plan, mut stage: Stage, record: &mut Record) -> Result<()> {
+    for group in &plan.groups {
+        let outcome = stage.group(group, plan.repeats)?;
+        record.write(figures::rows(group, &outcome, plan.judged))?;
+        agreement::check(&group.name, &outcome.differences)?;
+        if stage.interrupted() {
+            return Ok(());
+        }
+    }
+    for probe in &plan.probes {
+        let found = stage.probe(probe)?;
+        record.write(figures::memory_rows(probe, &found, plan.judged))?;
+        if stage.interrupted() {
+            return Ok(());
+        }
+    }
+    stage.finish();
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Ctrl-C as a question that the loops ask.
+
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether somebody wants the run to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Takes Ctrl-C (and `kill`) from now on; a second one ends the program at once.
+    pub(super) fn listen() -> Result<Self> {
+        let interrupt = Self::default();
+        let flag = interrupt.0.clone();
+        let handler = move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(super::INTERRUPTED));
+            }
+        };
+        ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// Whether it was asked for.
+    pub(super) fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,159 @@
+//! Takes turns: each repeat times every entry of a group once, so that a change of the machine's speed meets all.
+
+use super::agreement::difference;
+use super::input::Input;
+use super::interrupt::Interrupt;
+use super::peer::Peer;
+use super::plan::{Entry, Group, Plan, Probe, Side};
+use super::samples::{Difference, Outcome, Samples};
+use super::{fma, probe};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use scatterbrain_attention::Preset;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// A sample is no shorter: clocks and wake-ups are microseconds.
+const SHORTEST: f64 = 8e-3;
+/// Before a sample, until the threads of the one before sleep. OpenMP's look for work first, for 12 ms here; with
+/// `OMP_WAIT_POLICY=passive` they would not, and PyTorch's short calls would be slower for it. So both sides keep
+/// their own ways, and neither runs while the other is timed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The machine, and everything on it that computes.
+pub(super) struct Stage {
+    /// By number of threads, from one.
+    pools: Vec<ThreadPool>,
+    peer: Option<Peer>,
+    interrupt: Interrupt,
+    bar: ProgressBar,
+}
+
+impl Stage {
+    pub(super) fn new(peer: Option<Peer>, plan: &Plan, interrupt: Interrupt) -> Result<Self> {
+        let most = plan.groups.iter().flat_map(|g| &g.entries).map(|e| e.threads).max().unwrap_or(1);
+        let pool = |threads| {
+            let built = ThreadPoolBuilder::new().num_threads(threads).build();
+            built.with_context(|| format!("cannot start {threads} threads"))
+        };
+        let pools = (1..=most).map(pool).collect::<Result<_>>()?;
+        Ok(Self { pools, peer, interrupt, bar: bar(plan.steps()) })
+    }
+
+    /// Whether the run is to end.
+    pub(super) fn interrupted(&self) -> bool {
+        self.interrupt.asked()
+    }
+
+    /// Times a group; where interrupted, what there is so far.
+    pub(super) fn group(&mut self, group: &Group, repeats: usize) -> Result<Outcome> {
+        self.announce(&group.name);
+        let inputs: Vec<Input> = group.sizes.iter().map(|size| Input::draw(size.n, size.heads)).collect();
+        if let (Some(peer), true) = (&mut self.peer, group.has_sdpa()) {
+            peer.load(&inputs[0])?;
+        }
+        let mut outcome = Outcome { differences: self.differences(group, &inputs)?, ..Outcome::default() };
+        for entry in &group.entries {
+            let calls = if self.interrupted() { 1 } else { self.warm_up(entry, &inputs[entry.size])? };
+            outcome.samples.push(Samples { calls, seconds: Vec::with_capacity(repeats) });
+        }
+        for _ in 0..repeats {
+            for (entry, samples) in group.entries.iter().zip(&mut outcome.samples) {
+                if self.interrupted() {
+                    return Ok(outcome);
+                }
+                samples.seconds.push(self.time(entry, &inputs[entry.size], samples.calls)?);
+                self.bar.inc(1);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Memory of a method at every length; fewer where interrupted.
+    pub(super) fn probe(&mut self, probe: &Probe) -> Result<Vec<probe::Found>> {
+        self.announce(&format!("memory of {}", probe.preset.name()));
+        let mut found = Vec::new();
+        for &n in &probe.lengths {
+            if self.interrupted() {
+                break;
+            }
+            match probe::run(probe, n) {
+                // Ctrl-C reaches the other process too.
+                Err(_) if self.interrupted() => break,
+                result => found.push(result?),
+            }
+            self.bar.inc(1);
+        }
+        Ok(found)
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn announce(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        if self.bar.is_hidden() {
+            eprintln!("measuring {what}");
+        }
+    }
+
+    /// First calls, which make caches and pools warm, and how many calls a sample takes.
+    fn warm_up(&mut self, entry: &Entry, input: &Input) -> Result<usize> {
+        let first = self.time(entry, input, 1)?;
+        let second = if first > 10.0 * SHORTEST { first } else { self.time(entry, input, 1)? };
+        Ok((SHORTEST / second).ceil().clamp(1.0, 1e5) as usize)
+    }
+
+    /// Seconds of one of `calls` calls.
+    fn time(&mut self, entry: &Entry, input: &Input, calls: usize) -> Result<f64> {
+        sleep(PAUSE);
+        let total = match &entry.side {
+            Side::Sdpa => self.peer.as_mut().context("no peer")?.time(entry.threads, entry.causal, calls)?,
+            Side::FmaPeak => {
+                let start = Instant::now();
+                (0..calls).for_each(|_| fma::run(self.pool(entry)));
+                start.elapsed().as_secs_f64()
+            }
+            Side::Project { method, .. } => self.pool(entry).install(|| {
+                let start = Instant::now();
+                for _ in 0..calls {
+                    input.attend(method, entry.causal)?;
+                }
+                Ok::<_, scatterbrain_attention::Error>(start.elapsed().as_secs_f64())
+            })?,
+        };
+        Ok(total / calls as f64)
+    }
+
+    fn pool(&self, entry: &Entry) -> &ThreadPool {
+        &self.pools[entry.threads - 1]
+    }
+
+    /// Exact outputs beside the peer's.
+    fn differences(&mut self, group: &Group, inputs: &[Input]) -> Result<Vec<Difference>> {
+        let mut differences = Vec::new();
+        if !group.has_sdpa() {
+            return Ok(differences);
+        }
+        for entry in group.entries.iter().filter(|e| e.side.preset() == Some(Preset::Exact)) {
+            let (Side::Project { method, .. }, false) = (&entry.side, self.interrupted()) else {
+                continue;
+            };
+            let ours = self.pool(entry).install(|| inputs[entry.size].attend(method, entry.causal))?;
+            let theirs = self.peer.as_mut().context("no peer")?.output(entry.threads, entry.causal)?;
+            let value = difference(&ours, &theirs);
+            differences.push(Difference { causal: entry.causal, threads: entry.threads, value });
+        }
+        Ok(differences)
+    }
+}
+
+/// A bar on stderr, hidden where that is no terminal. It draws only when told: its own thread would disturb the
+/// measurements.
+fn bar(steps: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} {msg}").expect("a valid template");
+    ProgressBar::new(steps as u64).with_style(style).with_finish(ProgressFinish::AndClear)
+}
