@@ -20,7 +20,11 @@ pub fn to_dense_mask(support: &dyn Support, head: &Head<'_>) -> Result<Vec<bool>
             let mut memory = Vec::new();
             let tile = Tile::new(head.level, rows, head.query, head.mask, &mut memory);
             selection.reset(rows.len());
-            if passes > 1 { select.select_pass(pass, &tile, &mut selection) } else { select.select(&tile, &mut selection) }
+            if passes > 1 {
+                select.select_pass(pass, &tile, &mut selection)
+            } else {
+                select.select(&tile, &mut selection)
+            }
             for (r, &i) in rows.iter().enumerate() {
                 add_row(&selection.row(r), i as usize, head.mask, &mut dense[i as usize * m..(i as usize + 1) * m])?;
             }

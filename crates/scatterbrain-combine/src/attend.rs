@@ -2,7 +2,7 @@
 
 use crate::check::{self, Side, Sizes};
 use crate::method::{Kind, Method};
-use crate::tile::{Carried, PreparedHead, Scratch, TileReport, compute};
+use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, compute};
 use rayon::prelude::*;
 use scatterbrain_core::kernel::{self, Extent};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support, TILE_ROWS};
@@ -230,7 +230,8 @@ impl Call<'_> {
         let shared = self.mask.head(batch, kv_head * group, n, m);
         let (mut key, mut value) = (self.key.head(batch, kv_head), self.value.head(batch, kv_head));
         let used = shared.length();
-        let tainted_keys = either(check::repair(&mut key, used, extent.key), check::repair(&mut value, used, extent.value));
+        let tainted_keys =
+            either(check::repair(&mut key, used, extent.key), check::repair(&mut value, used, extent.value));
         let (key, value) = (key.matrix(), value.matrix());
         let keys = KeyHead {
             key,
@@ -242,6 +243,10 @@ impl Call<'_> {
         };
         let summary = background.map(|b| b.prepare(&keys)).transpose()?;
         let mut setup = start.elapsed();
+        // Where groups are many, they are parallelism enough.
+        let threads = rayon::current_num_threads();
+        let groups = self.sizes.batch * kv_heads;
+        let parallel = threads > 1 && groups < 4 * threads;
         let mut reports = Vec::with_capacity(group);
         for (h, output) in output.chunks_mut(n * d_v).enumerate() {
             let lse = lse.as_mut().map(|l| &mut l[h * n..(h + 1) * n]);
@@ -268,7 +273,7 @@ impl Call<'_> {
                 log_sum_exp: lse.is_some(),
             };
             let units = background.map_or(0, |b| b.units());
-            reports.push((run_head(&prepared, units, output, lse), std::mem::take(&mut setup)));
+            reports.push((run_head(&prepared, units, output, lse, parallel), std::mem::take(&mut setup)));
         }
         Ok(reports)
     }
@@ -316,13 +321,21 @@ fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
 /// What the tiles of a head have left so far.
 struct HeadRun<'a> {
     carried: Vec<Carried>,
+    /// What the background left of the rows.
+    memory: Vec<f32>,
     recomputed_rows: usize,
     log_sum_exp: Option<&'a mut [f32]>,
+    /// Whether tiles run in parallel.
+    parallel: bool,
 }
 
 impl HeadRun<'_> {
     fn put(&mut self, rows: &[u32], report: &TileReport) {
         self.recomputed_rows += report.recomputed;
+        let width = report.memory.len() / rows.len();
+        for (&i, row) in rows.iter().zip(report.memory.chunks_exact(width.max(1))) {
+            self.memory[i as usize * width..(i as usize + 1) * width].copy_from_slice(row);
+        }
         for (r, &i) in rows.iter().enumerate() {
             self.carried[i as usize] = report.carried[r];
             if let (Some(to), Some(from)) = (&mut self.log_sum_exp, report.log_sum_exp.get(r)) {
@@ -331,28 +344,45 @@ impl HeadRun<'_> {
         }
     }
 
+    /// Tiles of the listed rows, into `output` in their order; in parallel where heads are too few for all threads.
+    fn tiles(
+        &self,
+        head: &PreparedHead<'_>,
+        pass: usize,
+        order: &[u32],
+        earlier: Option<Earlier<'_>>,
+        output: &mut [f32],
+    ) -> Vec<TileReport> {
+        let size = TILE_ROWS * head.value.cols();
+        let compute = |scratch: &mut Scratch, (output, rows): (&mut [f32], &[u32])| {
+            compute(head, pass, rows, earlier, output, scratch)
+        };
+        if self.parallel {
+            let tiles = output.par_chunks_mut(size).zip(order.par_chunks(TILE_ROWS));
+            tiles.map_init(Scratch::default, compute).collect()
+        } else {
+            let mut scratch = Scratch::default();
+            let tiles = output.chunks_mut(size).zip(order.chunks(TILE_ROWS));
+            tiles.map(|tile| compute(&mut scratch, tile)).collect()
+        }
+    }
+
     /// Tiles of neighbours, each written where it belongs.
     fn neighbours(&mut self, head: &PreparedHead<'_>, order: &[u32], output: &mut [f32]) {
-        let tiles = output.par_chunks_mut(TILE_ROWS * head.value.cols()).zip(order.par_chunks(TILE_ROWS));
-        let compute = |scratch: &mut Scratch, (output, rows): (&mut [f32], &[u32])| {
-            compute(head, 0, rows, None, output, scratch)
-        };
-        let reports: Vec<_> = tiles.map_init(Scratch::default, compute).collect();
+        let reports = self.tiles(head, 0, order, None, output);
         order.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
     }
 
     /// Tiles in any order, a wave at a time, copied to their places.
     fn scattered(&mut self, head: &PreparedHead<'_>, pass: usize, order: &[u32], output: &mut [f32]) {
         let d_v = head.value.cols();
-        let wave = TILE_ROWS * (WAVE * rayon::current_num_threads()).min(order.len().div_ceil(TILE_ROWS));
+        let wave = TILE_ROWS
+            * (WAVE * if self.parallel { rayon::current_num_threads() } else { 1 })
+                .min(order.len().div_ceil(TILE_ROWS));
         let mut buffer = vec![0.0; wave * d_v];
         for wave in order.chunks(wave) {
-            let earlier = (pass > 0).then_some(&*self.carried);
-            let tiles = buffer[..wave.len() * d_v].par_chunks_mut(TILE_ROWS * d_v).zip(wave.par_chunks(TILE_ROWS));
-            let compute = |scratch: &mut Scratch, (out, rows): (&mut [f32], &[u32])| {
-                compute(head, pass, rows, earlier, out, scratch)
-            };
-            let reports: Vec<_> = tiles.map_init(Scratch::default, compute).collect();
+            let earlier = (pass > 0).then_some(Earlier { carried: &self.carried, memory: &self.memory });
+            let reports = self.tiles(head, pass, wave, earlier, &mut buffer[..wave.len() * d_v]);
             wave.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
             for ((rows, report), from) in wave.chunks(TILE_ROWS).zip(&reports).zip(buffer.chunks(TILE_ROWS * d_v)) {
                 kernel::scatter_rows(head.level, &from[..rows.len() * d_v], d_v, rows, &report.kept, output);
@@ -362,10 +392,18 @@ impl HeadRun<'_> {
 }
 
 /// All tiles of a head, pass by pass.
-fn run_head(head: &PreparedHead<'_>, units: usize, output: &mut [f32], lse: Option<&mut [f32]>) -> HeadReport {
+fn run_head(
+    head: &PreparedHead<'_>,
+    units: usize,
+    output: &mut [f32],
+    lse: Option<&mut [f32]>,
+    parallel: bool,
+) -> HeadReport {
     let n = head.mask.n();
     let natural: Vec<u32> = (0..n as u32).collect();
-    let mut run = HeadRun { carried: vec![Carried::default(); n], recomputed_rows: 0, log_sum_exp: lse };
+    let memory = vec![0.0; if head.passes > 1 { n * head.summary.map_or(0, |s| s.memory()) } else { 0 }];
+    let mut run =
+        HeadRun { carried: vec![Carried::default(); n], memory, recomputed_rows: 0, log_sum_exp: lse, parallel };
     for pass in 0..head.passes {
         // A select's own order pays only where all rows see the same keys: masks want neighbours together.
         match head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()) {

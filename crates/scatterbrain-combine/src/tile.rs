@@ -22,6 +22,7 @@
 use scatterbrain_core::kernel::{self, PANEL, Running, Seen, Subtract, Taken};
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{HeadMask, Level, Matrix};
+use std::borrow::Cow;
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
 
@@ -88,18 +89,28 @@ pub(crate) struct TileReport {
     pub carried: Vec<Carried>,
     /// Factor of what an earlier pass left in the output; 0 in the first.
     pub kept: Vec<f32>,
+    /// What the background left for later passes; empty but in the first of several.
+    pub memory: Vec<f32>,
     /// Empty where it is not asked for, or not yet known.
     pub log_sum_exp: Vec<f32>,
     pub recomputed: usize,
 }
 
+/// A head's rows after the pass before.
+#[derive(Clone, Copy)]
+pub(crate) struct Earlier<'a> {
+    pub carried: &'a [Carried],
+    /// What the background left of them, in rows of [`Summary::memory`] numbers.
+    pub memory: &'a [f32],
+}
+
 /// Computes the listed rows of a head in one pass: into `output`, a row a listed one, after the last pass the results,
-/// before it the numerators. `earlier`: the head's rows after the pass before.
+/// before it the numerators.
 pub(crate) fn compute(
     head: &PreparedHead<'_>,
     pass: usize,
     rows: &[u32],
-    earlier: Option<&[Carried]>,
+    earlier: Option<Earlier<'_>>,
     output: &mut [f32],
     scratch: &mut Scratch,
 ) -> TileReport {
@@ -112,8 +123,21 @@ pub(crate) fn compute(
         Some(select) => select.select(&tile, selection),
         None => {}
     }
-    let mut work = Work::new(head, tile, selection, output, buffers);
-    work.earlier = earlier;
+    let background = head.summary.map(|summary| match earlier {
+        Some(earlier) if summary.memory() > 0 => {
+            let width = summary.memory();
+            let all = Matrix::new("memory", earlier.memory, head.mask.n(), width).expect("a row a query");
+            buffers.memory.resize(rows.len() * width, 0.0);
+            kernel::gather_rows(head.level, all, rows, &mut buffers.memory);
+            summary.recall(&tile, &buffers.memory)
+        }
+        _ => summary.tile(&tile),
+    });
+    let mut work = Work::new(head, tile, selection, background, output, buffers);
+    work.earlier = earlier.map(|e| e.carried);
+    if earlier.is_none() && head.passes > 1 {
+        work.remember();
+    }
     work.blocks();
     work.all_lists();
     if pass + 1 < head.passes {
@@ -147,6 +171,8 @@ struct Buffers {
     entries: Vec<f32>,
     /// Sums of a background, `[d_v][PANEL]`.
     totals: Vec<f32>,
+    /// What a background left of the tile's rows.
+    memory: Vec<f32>,
 }
 
 struct Work<'a> {
@@ -187,10 +213,10 @@ impl<'a> Work<'a> {
         head: &'a PreparedHead<'a>,
         tile: Tile<'a>,
         selection: &'a mut Selection,
+        background: Option<Box<dyn TileBackground + 'a>>,
         output: &'a mut [f32],
         buffers: &'a mut Buffers,
     ) -> Self {
-        let background = head.summary.map(|s| s.tile(&tile));
         let count = tile.rows.len();
         let panels: Vec<Lanes> = (0..count)
             .step_by(PANEL)
@@ -211,6 +237,7 @@ impl<'a> Work<'a> {
             report: TileReport {
                 carried: vec![Carried::default(); count],
                 kept: vec![0.0; count],
+                memory: Vec::new(),
                 log_sum_exp: Vec::new(),
                 recomputed: 0,
             },
@@ -235,6 +262,14 @@ impl<'a> Work<'a> {
                 (carried, own, before)
             }
             None => (carried, 1.0, 0.0),
+        }
+    }
+
+    /// Lets the background leave what later passes need.
+    fn remember(&mut self) {
+        if let (Some(background), Some(summary)) = (&self.background, self.head.summary) {
+            self.report.memory.resize(self.tile.rows.len() * summary.memory(), 0.0);
+            background.remember(&mut self.report.memory);
         }
     }
 
@@ -437,7 +472,8 @@ impl<'a> Work<'a> {
     /// The further keys of one row, all visible.
     fn list(&mut self, r: usize, keys: &[u32], row: &mut Row) {
         let level = self.head.level;
-        let (mut scores, mut entries) = (std::mem::take(&mut self.buffers.scores), std::mem::take(&mut self.buffers.entries));
+        let (mut scores, mut entries) =
+            (std::mem::take(&mut self.buffers.scores), std::mem::take(&mut self.buffers.entries));
         scores.resize(keys.len(), 0.0);
         kernel::dot_rows(level, &row.query, self.head.key, keys, &mut scores);
         let carried = &mut row.carried;
@@ -506,7 +542,11 @@ impl<'a> Work<'a> {
     fn denominator(&self, r: usize, row: &Carried, log_scale: f32, total: f32) -> Denominator {
         let visible = self.head.mask.visible(self.tile.rows[r] as usize);
         let Some(background) = &self.background else {
-            return if row.pairs > 0 { Denominator::Usable { value: row.sum, factor: 0.0 } } else { Denominator::Nothing };
+            return if row.pairs > 0 {
+                Denominator::Usable { value: row.sum, factor: 0.0 }
+            } else {
+                Denominator::Nothing
+            };
         };
         if visible == 0 {
             return Denominator::Nothing;
@@ -538,7 +578,8 @@ impl<'a> Work<'a> {
             Some(select) if self.head.passes > 1 => {
                 let mut selection = Selection::default();
                 selection.reset(1);
-                select.select(&Tile { rows: &[i], query: self.tile.query.slice(r..r + 1), ..self.tile }, &mut selection);
+                select
+                    .select(&Tile { rows: &[i], query: self.tile.query.slice(r..r + 1), ..self.tile }, &mut selection);
                 selection.row(0)
             }
             _ => self.selection.row(r),
@@ -632,9 +673,7 @@ enum Denominator {
         factor: f32,
     },
     /// Too few digits; `full`: all visible keys are on the support.
-    Lost {
-        full: bool,
-    },
+    Lost { full: bool },
 }
 
 impl Lanes {
@@ -681,14 +720,15 @@ struct PanelSeen<'b> {
 
 /// The keys of a block at some positions that lie in a hull, and their positions; all of them where they are listed.
 /// `None`: there is none.
-fn part(keys: &Keys, positions: &Range<usize>, hull: &Range<usize>) -> Option<(Keys, Range<usize>)> {
+fn part<'k>(keys: &'k Keys, positions: &Range<usize>, hull: &Range<usize>) -> Option<(Cow<'k, Keys>, Range<usize>)> {
     match keys {
         Keys::Range(all) => {
             let part = (all.start + positions.start).max(hull.start)..(all.start + positions.end).min(hull.end);
             let at = part.start.saturating_sub(all.start)..part.end.saturating_sub(all.start);
-            (!part.is_empty()).then_some((Keys::Range(part), at))
+            (!part.is_empty()).then_some((Cow::Owned(Keys::Range(part)), at))
         }
-        Keys::List(all) => Some((Keys::List(all[positions.clone()].to_vec()), positions.clone())),
+        Keys::List(all) if positions.len() == all.len() => Some((Cow::Borrowed(keys), positions.clone())),
+        Keys::List(all) => Some((Cow::Owned(Keys::List(all[positions.clone()].to_vec())), positions.clone())),
     }
 }
 

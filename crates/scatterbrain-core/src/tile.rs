@@ -243,12 +243,26 @@ pub trait Background: Send + Sync + Debug {
 pub trait Summary: Send + Sync {
     /// The background of a tile: features of its queries and sums over all visible keys.
     fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a>;
+
+    /// How many numbers a query may leave for later passes over it ([`Select::passes`]); 0: none.
+    fn memory(&self) -> usize {
+        0
+    }
+
+    /// [`Summary::tile`] in a later pass, from what [`TileBackground::remember`] wrote of the tile's rows,
+    /// `[rows][memory()]`.
+    fn recall<'a>(&'a self, tile: &Tile<'a>, _memory: &[f32]) -> Box<dyn TileBackground + 'a> {
+        self.tile(tile)
+    }
 }
 
 /// The background of one query tile.
 ///
 /// Row `r` has a log-scale `s_r`; every figure of it is to be multiplied by `exp(s_r)`.
 pub trait TileBackground {
+    /// Writes what later passes need of the tile's rows, `[rows][memory()]` numbers ([`Summary::memory`]).
+    fn remember(&self, _out: &mut [f32]) {}
+
     /// Log-scale of a row; −∞ where it sees nothing.
     fn log_scale(&self, row: usize) -> f32;
 

@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use std::slice::ChunksExact;
 
 /// Elements of a tensor; everything is computed in f32.
 #[derive(Debug, Clone, Copy)]
@@ -198,11 +199,13 @@ impl<'a> Matrix<'a> {
         &self.data[i * self.row_stride..i * self.row_stride + self.cols]
     }
 
-    /// Rows from `start` to the end of the memory, each `cols` long or, behind the last, shorter than a stride.
+    /// `count` rows from `start` as strides of memory, of which the first `cols` elements are the row's, and the last row
+    /// by itself: it may end with the memory. So a loop over strides has nothing to check.
     #[inline(always)]
-    pub(crate) fn rows_from(&self, start: usize) -> impl Iterator<Item = &'a [f32]> + use<'a> {
-        let end = self.data.len().min((self.rows - 1) * self.row_stride + self.cols);
-        self.data.get(start * self.row_stride..end).unwrap_or_default().chunks(self.row_stride)
+    pub(crate) fn strides(&self, start: usize, count: usize) -> (ChunksExact<'a, f32>, Option<&'a [f32]>) {
+        let Some(last) = count.checked_sub(1) else { return ([].chunks_exact(self.row_stride), None) };
+        let whole = &self.data[start * self.row_stride..(start + last) * self.row_stride];
+        (whole.chunks_exact(self.row_stride), Some(self.row(start + last)))
     }
 
     /// The first `rows` rows.

@@ -369,4 +369,13 @@ impl Summary for FeatureSummary<'_> {
     fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a> {
         Box::new(FeatureTile::new(self, *tile))
     }
+
+    /// W and the log-scale. Without a causal mask, that is: else rows of a tile may have several epochs.
+    fn memory(&self) -> usize {
+        if self.keys.mask.is_causal() { 0 } else { self.n_features() + 1 }
+    }
+
+    fn recall<'a>(&'a self, tile: &Tile<'a>, memory: &[f32]) -> Box<dyn TileBackground + 'a> {
+        Box::new(FeatureTile::recalled(self, *tile, memory))
+    }
 }

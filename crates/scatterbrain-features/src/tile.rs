@@ -5,7 +5,8 @@ use crate::map::{LogFeatures, Role};
 use crate::summary::{FeatureSummary, Sums, apply_signs, log_norm, log_sum};
 use scatterbrain_core::Matrix;
 use scatterbrain_core::kernel::{self, PANEL};
-use scatterbrain_core::tile::{Keys, TILE_ROWS, Tile, TileBackground};
+use scatterbrain_core::tile::{Keys, Summary, TILE_ROWS, Tile, TileBackground};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -25,7 +26,8 @@ struct Group {
 pub(crate) struct FeatureTile<'a> {
     summary: &'a FeatureSummary<'a>,
     tile: Tile<'a>,
-    logs: LogFeatures,
+    /// Log features of the queries, made at their first use.
+    logs: OnceCell<LogFeatures>,
     /// Epoch of each row's scale.
     epoch: Vec<usize>,
     /// Key block of each row's position, under a causal mask.
@@ -41,35 +43,7 @@ pub(crate) struct FeatureTile<'a> {
 
 impl<'a> FeatureTile<'a> {
     pub(crate) fn new(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
-        let count = tile.rows.len();
-        let mut logs = LogFeatures::default();
-        let factor = Role::Query.factor(summary.keys.scale);
-        summary
-            .map
-            .log_features(summary.keys.level, tile.query, factor, Role::Query, &mut logs)
-            .expect("head_dim was checked when the background was prepared");
-        let seen = |i: &u32| !tile.mask.range(*i as usize).is_empty();
-        let place = |i: &u32| seen(i).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize));
-        let block: Vec<Option<usize>> = if tile.mask.is_causal() {
-            tile.rows.iter().map(place).collect()
-        } else {
-            vec![None; count]
-        };
-        // A row that sees nothing goes with the others.
-        let first = block.iter().flatten().next();
-        let other = first.map_or(summary.last_epoch(), |&b| summary.prefix_epoch[b]);
-        let epoch: Vec<usize> = block.iter().map(|b| b.map_or(other, |b| summary.prefix_epoch[b])).collect();
-        let mut this = Self {
-            summary,
-            tile,
-            logs,
-            epoch,
-            block,
-            scale: vec![f32::NEG_INFINITY; count],
-            weights: BTreeMap::new(),
-            own: BTreeMap::new(),
-            lost: vec![false; count],
-        };
+        let mut this = Self::empty(summary, tile);
         let mut panels = this.log_panels();
         this.choose_scales(&panels);
         if this.epoch.iter().all(|&e| e == this.epoch[0]) {
@@ -79,11 +53,63 @@ impl<'a> FeatureTile<'a> {
         this
     }
 
+    /// From what [`TileBackground::remember`] wrote.
+    pub(crate) fn recalled(summary: &'a FeatureSummary<'a>, tile: Tile<'a>, memory: &[f32]) -> Self {
+        let mut this = Self::empty(summary, tile);
+        let (m, width) = (summary.n_features(), summary.memory());
+        let mut panels = vec![0.0; tile.rows.len().div_ceil(PANEL) * PANEL * m];
+        let mut both = vec![0.0; width * PANEL];
+        for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(memory.chunks(PANEL * width)) {
+            kernel::pack_rows(summary.keys.level, rows, width, &mut both);
+            panel.copy_from_slice(&both[..m * PANEL]);
+        }
+        for (scale, row) in this.scale.iter_mut().zip(memory.chunks_exact(width)) {
+            *scale = row[m];
+        }
+        this.weights.insert(this.epoch[0], panels);
+        this
+    }
+
+    /// Without scales and weights.
+    fn empty(summary: &'a FeatureSummary<'a>, tile: Tile<'a>) -> Self {
+        let count = tile.rows.len();
+        let seen = |i: &u32| !tile.mask.range(*i as usize).is_empty();
+        let place = |i: &u32| seen(i).then(|| summary.blocks.of(tile.mask.position(*i as usize) as usize));
+        let block: Vec<Option<usize>> =
+            if tile.mask.is_causal() { tile.rows.iter().map(place).collect() } else { vec![None; count] };
+        // A row that sees nothing goes with the others.
+        let first = block.iter().flatten().next();
+        let other = first.map_or(summary.last_epoch(), |&b| summary.prefix_epoch[b]);
+        let epoch: Vec<usize> = block.iter().map(|b| b.map_or(other, |b| summary.prefix_epoch[b])).collect();
+        Self {
+            summary,
+            tile,
+            logs: OnceCell::new(),
+            epoch,
+            block,
+            scale: vec![f32::NEG_INFINITY; count],
+            weights: BTreeMap::new(),
+            own: BTreeMap::new(),
+            lost: vec![false; count],
+        }
+    }
+
+    fn logs(&self) -> &LogFeatures {
+        self.logs.get_or_init(|| {
+            let mut logs = LogFeatures::default();
+            let keys = &self.summary.keys;
+            let factor = Role::Query.factor(keys.scale);
+            let map = self.summary.map.log_features(keys.level, self.tile.query, factor, Role::Query, &mut logs);
+            map.expect("head_dim was checked when the background was prepared");
+            logs
+        })
+    }
+
     /// Log features with queries in lanes.
     fn log_panels(&self) -> Vec<f32> {
         let m = self.summary.n_features();
         let mut panels = vec![0.0; self.tile.rows.len().div_ceil(PANEL) * PANEL * m];
-        for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(self.logs.log.chunks(PANEL * m)) {
+        for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(self.logs().log.chunks(PANEL * m)) {
             kernel::pack_rows(self.summary.keys.level, rows, m, panel);
         }
         panels
@@ -117,7 +143,7 @@ impl<'a> FeatureTile<'a> {
             }
             kernel::exp_lanes(self.summary.keys.level, logs, &self.summary.references[epoch], &scale);
             for (lane, r) in rows.enumerate() {
-                let negative = self.logs.negative_row(r).unwrap_or_default();
+                let negative = self.logs().negative_row(r).unwrap_or_default();
                 for (w, _) in logs[lane..].iter_mut().step_by(PANEL).zip(negative).filter(|(_, n)| **n) {
                     *w = -*w;
                 }
@@ -360,8 +386,8 @@ impl<'a> FeatureTile<'a> {
     /// The sum in the log domain, in f64: a key's weight is e^top · Σ_l ± e^{t_l − top}.
     fn off_support_logs(&self, row: usize, keys: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
         let summary = self.summary;
-        let query = self.logs.row(row);
-        let query_sign = self.logs.negative_row(row);
+        let query = self.logs().row(row);
+        let query_sign = self.logs().negative_row(row);
         let mut terms: Vec<(f64, f64)> = Vec::with_capacity(keys.len());
         let mut logs = LogFeatures::default();
         for run in keys.chunk_by(|a, b| a + 1 == *b).flat_map(|run| run.chunks(TILE_ROWS)) {
@@ -413,7 +439,7 @@ impl FeatureTile<'_> {
         } else {
             log_sum(norms[range].iter().map(|n| n.0))
         };
-        (log_norm(self.logs.row(row)) + keys - f64::from(self.scale[row])).exp() as f32
+        (log_norm(self.logs().row(row)) + keys - f64::from(self.scale[row])).exp() as f32
     }
 
     /// ln Σ |φ(k_j)|₂ over listed keys.
@@ -423,6 +449,19 @@ impl FeatureTile<'_> {
 }
 
 impl TileBackground for FeatureTile<'_> {
+    fn remember(&self, out: &mut [f32]) {
+        let (m, width) = (self.summary.n_features(), self.summary.memory());
+        let mut both = vec![0.0; width * PANEL];
+        let weights = &self.weights[&self.epoch[0]];
+        for (panel, out) in out.chunks_mut(PANEL * width).enumerate() {
+            both[..m * PANEL].copy_from_slice(&weights[panel * m * PANEL..(panel + 1) * m * PANEL]);
+            for (scale, r) in both[m * PANEL..].iter_mut().zip(self.panel_rows(panel)) {
+                *scale = self.scale[r];
+            }
+            kernel::unpack_rows(self.summary.keys.level, &both, out);
+        }
+    }
+
     fn log_scale(&self, row: usize) -> f32 {
         self.scale[row]
     }
@@ -481,7 +520,7 @@ impl TileBackground for FeatureTile<'_> {
         if !self.summary.map.signed() || keys.is_empty() {
             return (scale, denominator, magnitude);
         }
-        let log = log_norm(self.logs.row(row)) + self.log_norms(&keys) - f64::from(scale);
+        let log = log_norm(self.logs().row(row)) + self.log_norms(&keys) - f64::from(scale);
         (scale, denominator, log.exp() as f32)
     }
 }

@@ -182,7 +182,8 @@ impl Smyrf {
             return Err(Error::invalid("rows", format!("sorted <= norms <= {}", key.rows()), format!("{rows:?}")));
         }
         self.check_parts()?;
-        let (query_norms, key_norms) = (squared_norms(level, query, query.rows()), squared_norms(level, key, rows.norms));
+        let (query_norms, key_norms) =
+            (squared_norms(level, query, query.rows()), squared_norms(level, key, rows.norms));
         let equal = Equal::new(self.transform, largest(&query_norms), largest(&key_norms))?;
         Ok(SmyrfValues {
             n_hashes: self.n_hashes(),

@@ -45,8 +45,7 @@ impl Transpose for pulp::x86::V3 {
         let fours = [first(0), last(0), first(1), last(1), first(4), last(4), first(5), last(5)];
         let front = |a: usize| avx._mm256_permute2f128_ps::<0x20>(fours[a], fours[a + 4]);
         let back = |a: usize| avx._mm256_permute2f128_ps::<0x31>(fours[a], fours[a + 4]);
-        [front(0), front(1), front(2), front(3), back(0), back(1), back(2), back(3)]
-            .map(pulp::cast)
+        [front(0), front(1), front(2), front(3), back(0), back(1), back(2), back(3)].map(pulp::cast)
     }
 }
 

@@ -95,14 +95,28 @@ pub const PANEL: usize = 16;
 
 use crate::Matrix;
 use crate::tile::Keys;
+use product::add_column;
+use pulp::Simd;
 
 /// Rows that a kernel visits, monomorphised for consecutive and listed ones.
 trait RowsOf<'a>: Copy {
     /// The row at a position.
     fn row(&self, at: usize) -> &'a [f32];
 
-    /// Calls `f` for every row with the element of `with` at its position.
-    fn each<T>(&self, with: &[T], f: impl FnMut(&'a [f32], &T));
+    /// `sums[c] += Σ_j weights[j] · row_j[column + c]` for two vectors of lanes.
+    #[inline(always)]
+    fn add_columns<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        weights: &[[f32; PANEL]],
+        column: usize,
+        pair: usize,
+        sums: &mut [[S::f32s; 2]; N],
+    ) {
+        for (at, w) in weights.iter().enumerate() {
+            add_column(simd, w, pair, columns(self.row(at), column), sums);
+        }
+    }
 }
 
 /// Consecutive rows: whole memory from the first, cut by stride.
@@ -126,11 +140,28 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
     }
 
     #[inline(always)]
-    fn each<T>(&self, with: &[T], mut f: impl FnMut(&'a [f32], &T)) {
-        for (row, with) in self.matrix.rows_from(self.start).zip(with) {
-            f(row, with);
+    fn add_columns<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        weights: &[[f32; PANEL]],
+        column: usize,
+        pair: usize,
+        sums: &mut [[S::f32s; 2]; N],
+    ) {
+        let (strides, last) = self.matrix.strides(self.start, weights.len());
+        for (row, w) in strides.zip(weights) {
+            add_column(simd, w, pair, columns(row, column), sums);
+        }
+        if let (Some(row), Some(w)) = (last, weights.last()) {
+            add_column(simd, w, pair, columns(row, column), sums);
         }
     }
+}
+
+/// N elements of a row.
+#[inline(always)]
+fn columns<const N: usize>(row: &[f32], from: usize) -> [f32; N] {
+    *row[from..].first_chunk().expect("columns of a row")
 }
 
 impl<'a> RowsOf<'a> for Listed<'a, '_> {
@@ -138,15 +169,7 @@ impl<'a> RowsOf<'a> for Listed<'a, '_> {
     fn row(&self, at: usize) -> &'a [f32] {
         self.matrix.row(self.keys[at] as usize)
     }
-
-    #[inline(always)]
-    fn each<T>(&self, with: &[T], mut f: impl FnMut(&'a [f32], &T)) {
-        for (key, with) in self.keys.iter().zip(with) {
-            f(self.matrix.row(*key as usize), with);
-        }
-    }
 }
-
 
 impl Keys {
     /// Number of keys.

@@ -38,11 +38,6 @@ impl<'a> RowsOf<'a> for Flat<'a> {
     fn row(&self, at: usize) -> &'a [f32] {
         &self.rows[at * self.cols..(at + 1) * self.cols]
     }
-
-    #[inline(always)]
-    fn each<T>(&self, with: &[T], mut f: impl FnMut(&'a [f32], &T)) {
-        self.rows.chunks_exact(self.cols).zip(with).for_each(|(row, with)| f(row, with));
-    }
 }
 
 struct Pack<'a, R> {

@@ -43,7 +43,13 @@ impl<'r, R: RowsOf<'r>> WithSimd for Product<'_, R> {
 
 /// N rows against two vectors of the panel.
 #[inline(always)]
-fn some_rows<S: Simd, const N: usize>(simd: S, panel: &[[f32; PANEL]], rows: &[&[f32]; N], pair: usize, out: &mut [[f32; PANEL]; N]) {
+fn some_rows<S: Simd, const N: usize>(
+    simd: S,
+    panel: &[[f32; PANEL]],
+    rows: &[&[f32]; N],
+    pair: usize,
+    out: &mut [[f32; PANEL]; N],
+) {
     let mut sums = [[simd.splat_f32s(0.0); 2]; N];
     let d = panel.len();
     let rows: [&[f32]; N] = std::array::from_fn(|o| &rows[o][..d]);

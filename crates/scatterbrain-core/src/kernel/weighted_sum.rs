@@ -2,7 +2,7 @@
 //!
 //! Micro-kernel: four columns × two vectors, eight accumulators that stay in registers over all rows.
 
-use super::product::{add_column, store};
+use super::product::store;
 use super::{PANEL, RowsOf};
 use crate::tile::Keys;
 use crate::{Level, Matrix};
@@ -54,9 +54,6 @@ fn columns<'r, S: Simd, const N: usize>(
         let acc = S::as_simd_f32s(&acc[c]).0;
         [acc[pair], acc[pair + 1]]
     });
-    rows.each(weights, |row, weights| {
-        let values: &[f32; N] = row[column..].first_chunk().expect("columns of a row");
-        add_column(simd, weights, pair, *values, &mut sums);
-    });
+    rows.add_columns(simd, weights, column, pair, &mut sums);
     store(simd, sums, pair, acc);
 }
