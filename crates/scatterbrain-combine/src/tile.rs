@@ -20,7 +20,7 @@
 //! the row is computed as exact attention. Both are counted as recomputed.
 
 use scatterbrain_core::kernel::{self, PANEL, Running, Seen, Subtract, Taken};
-use scatterbrain_core::tile::{Block, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
+use scatterbrain_core::tile::{Block, Except, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{HeadMask, Level, Matrix};
 use std::borrow::Cow;
 use std::f32::consts::{LN_2, LOG2_E};
@@ -319,6 +319,11 @@ impl<'a> Work<'a> {
         let seen: Vec<PanelSeen<'_>> = panels.map(|p| self.seen(p, block)).collect();
         let start = seen.iter().map(|s| s.hull.start).min().unwrap_or(0);
         let end = seen.iter().map(|s| s.hull.end).max().unwrap_or(0);
+        if let Keys::List(keys) = &block.keys
+            && keys.iter().any(|&k| !(start..end).contains(&(k as usize)))
+        {
+            return self.block(&within(block, keys, &(start..end)));
+        }
         let positions = match &block.keys {
             Keys::Range(keys) => keys.start.max(start) - keys.start..keys.end.min(end).max(keys.start) - keys.start,
             Keys::List(keys) => 0..keys.len(),
@@ -716,6 +721,15 @@ struct PanelSeen<'b> {
     core: Range<usize>,
     /// Codes of lanes and keys that hide a pair where they agree.
     except: Vec<([u32; PANEL], &'b [u32])>,
+}
+
+/// A block without the listed keys outside a hull: no row of it sees them, and a background may not even have them.
+fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
+    let inside = |at: &usize| hull.contains(&(keys[*at] as usize));
+    let kept: Vec<usize> = (0..keys.len()).filter(inside).collect();
+    let pick = |of: &[u32]| kept.iter().map(|&at| of[at]).collect::<Vec<u32>>();
+    let except = block.except.iter().map(|e| Except { rows: e.rows.clone(), keys: pick(&e.keys) }).collect();
+    Block { rows: block.rows.clone(), keys: Keys::List(pick(keys)), clip: block.clip.clone(), except }
 }
 
 /// The keys of a block at some positions that lie in a hull, and their positions; all of them where they are listed.

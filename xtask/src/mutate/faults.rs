@@ -17,6 +17,7 @@ const CORE: &str = "scatterbrain-core";
 const TILE: &str = "crates/scatterbrain-combine/src/tile.rs";
 const ATTEND: &str = "crates/scatterbrain-combine/src/attend.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
+const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
 const SUMMARY: &str = "crates/scatterbrain-features/src/summary.rs";
 const FEATURE_TILE: &str = "crates/scatterbrain-features/src/tile.rs";
@@ -33,7 +34,13 @@ const fn fault(
 
 /// All faults.
 pub(super) const FAULTS: &[Fault] = &[
-    fault("correction-dropped", COMBINE, TILE, "s[lane] -= factor[lane] * e[lane];", "let _ = (factor, &s);"),
+    fault(
+        "correction-dropped",
+        CORE,
+        SOFTMAX,
+        "*s = simd.mul_add_e_f32s(factor, e, *s);",
+        "*s = simd.mul_add_e_f32s(factor, simd.splat_f32s(0.0), *s);",
+    ),
     fault("correction-dropped-in-lists", COMBINE, TILE, "*s -= factor * e;", "let _ = (factor, s);"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
@@ -62,8 +69,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "later-key-in-a-maximum",
         COMBINE,
         SUMMARY,
-        "raise(&mut top, 0..self.blocks.length.min(1));",
-        "raise(&mut top, 0..self.blocks.length);",
+        "if self.keys.mask.is_causal() { logs.row(0) } else { &logs.log }",
+        "&logs.log",
     ),
     fault(
         "wrong-group's-key",
@@ -87,20 +94,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "Role::Key.factor(self.keys.scale)",
         "Role::Key.factor(self.keys.scale.signum())",
     ),
-    fault(
-        "log-scale-dropped",
-        COMBINE,
-        TILE,
-        "self.out.log_sum_exp[r] = max + denominator.ln();",
-        "self.out.log_sum_exp[r] = denominator.ln() + 0.0 * max;",
-    ),
-    fault(
-        "cancellation-unchecked",
-        COMBINE,
-        TILE,
-        "denominator > CANCELLED * terms",
-        "denominator > -CANCELLED * terms",
-    ),
+    fault("log-scale-dropped", COMBINE, TILE, "max * LN_2 + sum.ln()", "sum.ln() + 0.0 * max * LN_2"),
+    fault("cancellation-unchecked", COMBINE, TILE, "value > CANCELLED * terms", "value > -CANCELLED * terms"),
     fault(
         "taint-not-marked",
         COMBINE,
@@ -115,12 +110,34 @@ pub(super) const FAULTS: &[Fault] = &[
         "if dense && group.len() >= DENSE_ROWS {",
         "let _ = dense;\n            if group.len() >= DENSE_ROWS {",
     ),
+    fault("softmax-not-rescaled", CORE, SOFTMAX, "*sum = simd.mul_f32s(*sum, *rescale);", ""),
     fault(
-        "softmax-not-rescaled",
+        "references-not-raised",
         CORE,
-        "crates/scatterbrain-core/src/kernel/softmax.rs",
-        "simd.mul_f32s(sum[v], shrink)",
-        "sum[v]",
+        SOFTMAX,
+        "*max = simd.select_f32s(exceeds, top, old);",
+        "*max = simd.select_f32s(simd.equal_f32s(old, nothing), top, old);",
+    ),
+    fault(
+        "passes-not-joined",
+        COMBINE,
+        TILE,
+        "self.report.kept[r] = before / value;",
+        "self.report.kept[r] = 0.0 * before / value;",
+    ),
+    fault(
+        "pair-of-two-passes-twice",
+        COMBINE,
+        CLUSTERS,
+        "except.push(Except { rows: codes(&own), keys: key_codes });",
+        "",
+    ),
+    fault(
+        "last-query-of-a-panel-left-out",
+        CORE,
+        "crates/scatterbrain-core/src/kernel/pack.rs",
+        "range.contains(&lane)",
+        "range.contains(&(lane + 1))",
     ),
     fault(
         "lowest-keys-selected",
