@@ -439,3 +439,41 @@ fn logs_of_elu_and_relu() {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn select_is_the_head_of_a_sort(
+        count in 0usize..150, budget in 0u32..160, kind in 0usize..5, hidden in 0.0f64..1.0, seed in any::<u64>()
+    ) {
+        let mut rng = Seed(seed).stream(0);
+        let mut scores: Vec<f32> = (0..count * PANEL).map(|_| match kind {
+            0 => rng.normal() as f32,
+            // Few values: ties everywhere.
+            1 => rng.below(4) as f32 - 1.0,
+            2 => [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1.0, f32::MAX, f32::MIN][rng.below(8) as usize],
+            3 => f32::from_bits(rng.below(u64::from(u32::MAX)) as u32),
+            _ => (rng.normal() * 30.0).exp() as f32,
+        }).collect();
+        for score in &mut scores {
+            if rng.uniform() < hidden * hidden {
+                *score = kernel::HIDDEN;
+            }
+        }
+        for level in Level::available() {
+            let mut chosen = vec![7; count.div_ceil(kernel::WORD) * PANEL];
+            kernel::select(level, &mut scores.clone(), budget, &mut chosen);
+            for r in 0..PANEL {
+                let score = |j: &usize| scores[j * PANEL + r];
+                let mut order: Vec<usize> = (0..count).filter(|j| score(j).to_bits() != kernel::HIDDEN.to_bits()).collect();
+                order.sort_by(|a, b| score(b).total_cmp(&score(a)));
+                order.truncate(budget as usize);
+                order.sort_unstable();
+                let bit = |j: usize| chosen[j / kernel::WORD * PANEL + r] >> (j % kernel::WORD) & 1 == 1;
+                let got: Vec<usize> = (0..count.div_ceil(kernel::WORD) * kernel::WORD).filter(|j| bit(*j)).collect();
+                prop_assert_eq!(got, order, "{} lane {}", level.name(), r);
+            }
+        }
+    }
+}

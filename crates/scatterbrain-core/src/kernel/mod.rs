@@ -16,6 +16,7 @@
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
 //! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
+//! | [`select()`] | the largest scores of every lane |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
@@ -76,6 +77,7 @@ mod norms;
 mod pack;
 mod product;
 mod rows;
+mod select;
 mod softmax;
 mod weighted_sum;
 
@@ -92,6 +94,7 @@ pub use norms::{square_norm, square_norms};
 pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
 pub use rows::{dot_rows, weighted_sum_rows};
+pub use select::{HIDDEN, WORD, select};
 pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_sum::weighted_sum;
 
