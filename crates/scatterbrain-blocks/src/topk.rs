@@ -1,13 +1,15 @@
 //! Exact top-k: the heaviest visible keys of each row, found by scoring all of them.
 
-use scatterbrain_core::kernel::{self, PANEL};
+use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
 use scatterbrain_core::tile::{Causality, Head, Keys, Select, Selection, Support, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The `budget` visible keys with the largest logits; among equals the earlier key.
 ///
-/// The oracle of supports: it costs the O(n·m·d) of exact scores. Strictly causal.
+/// The oracle of supports: it costs the O(n·m·d) of exact scores, and some ten to twenty passes over them to find each
+/// row's threshold. Strictly causal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopK {
     budget: usize,
@@ -50,29 +52,55 @@ impl Select for Prepared<'_> {
     }
 
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
-        let key = self.head.key;
+        let Head { key, query, scale, level, .. } = self.head;
         let mut panel = vec![0.0; key.cols() * PANEL];
-        let mut ranked: Vec<(f32, u32)> = Vec::new();
-        for (p, rows) in tile.rows.chunks(PANEL).enumerate() {
-            let ranges: Vec<_> = rows.iter().map(|&i| tile.mask.range(i as usize)).collect();
-            let start = ranges.iter().map(|r| r.start).min().unwrap_or(0);
-            let end = ranges.iter().map(|r| r.end).max().unwrap_or(0).max(start);
-            kernel::pack(self.head.level, self.head.query, rows, self.head.scale, &mut panel);
-            let mut scores = vec![0.0; (end - start) * PANEL];
-            kernel::product(self.head.level, &panel, key, &Keys::Range(start..end), &mut scores);
-            for (lane, (&i, range)) in rows.iter().zip(ranges).enumerate() {
-                let allowed = tile.mask.allowed_row(i as usize);
-                let visible = range.filter(|&j| allowed.is_none_or(|a| a[j] != 0));
-                ranked.clear();
-                ranked.extend(visible.map(|j| (scores[(j - start) * PANEL + lane], j as u32)));
-                if ranked.len() > self.budget {
-                    ranked.select_nth_unstable_by(self.budget, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-                    ranked.truncate(self.budget);
-                }
-                let list = &mut selection.lists[p * PANEL + lane];
-                list.extend(ranked.iter().map(|r| r.1));
-                list.sort_unstable();
+        let (mut scores, mut chosen) = (Vec::new(), Vec::new());
+        for (rows, lists) in tile.rows.chunks(PANEL).zip(selection.lists.chunks_mut(PANEL)) {
+            let keys = seen_by_any(tile, rows);
+            kernel::pack(level, query, rows, scale, &mut panel);
+            scores.resize(keys.len() * PANEL, 0.0);
+            kernel::product(level, &panel, key, &Keys::Range(keys.clone()), &mut scores);
+            hide(tile, rows, &keys, &mut scores);
+            chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
+            // More than u32::MAX keys cannot be listed.
+            kernel::select(level, &mut scores, self.budget.try_into().unwrap_or(u32::MAX), &mut chosen);
+            for (lane, list) in lists.iter_mut().enumerate() {
+                list_chosen(&chosen, lane, keys.start as u32, self.budget, list);
             }
+        }
+    }
+}
+
+/// The keys from the first to the last that some of the rows see, but for boolean masks.
+fn seen_by_any(tile: &Tile<'_>, rows: &[u32]) -> Range<usize> {
+    let ranges = || rows.iter().map(|&i| tile.mask.range(i as usize));
+    let start = ranges().map(|r| r.start).min().unwrap_or(0);
+    start..ranges().map(|r| r.end).max().unwrap_or(0).max(start)
+}
+
+/// Takes out what single rows do not see of `keys`: a few scores at the ends for ranges, any under a boolean mask.
+fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) {
+    for (lane, &i) in rows.iter().enumerate() {
+        let range = tile.mask.range(i as usize);
+        for j in (keys.start..range.start.min(keys.end)).chain(range.end.max(keys.start)..keys.end) {
+            scores[(j - keys.start) * PANEL + lane] = HIDDEN;
+        }
+        if let Some(allowed) = tile.mask.allowed_row(i as usize) {
+            for j in range.filter(|&j| allowed[j] == 0) {
+                scores[(j - keys.start) * PANEL + lane] = HIDDEN;
+            }
+        }
+    }
+}
+
+/// Appends the keys whose bits are set for a lane; bit 0 is key `start`.
+fn list_chosen(chosen: &[u32], lane: usize, start: u32, budget: usize, list: &mut Vec<u32>) {
+    list.reserve(budget);
+    for (word, lanes) in chosen.chunks_exact(PANEL).enumerate() {
+        let mut bits = lanes[lane];
+        while bits != 0 {
+            list.push(start + (word * WORD) as u32 + bits.trailing_zeros());
+            bits &= bits - 1;
         }
     }
 }

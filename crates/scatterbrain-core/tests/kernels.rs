@@ -337,3 +337,143 @@ fn exp_of_special_values() {
         assert!((f64::from(x[10]) / (-100.0f64).exp() - 1.0).abs() < 0.02, "subnormal: {}", x[10]);
     }
 }
+
+/// |got − want| in units of the last place of `want`.
+fn ulps(got: f32, want: f64) -> f64 {
+    let near = (want as f32).abs();
+    (f64::from(got) - want).abs() / (f64::from(near.next_up()) - f64::from(near))
+}
+
+#[test]
+fn ln_is_within_one_ulp() {
+    for level in Level::available() {
+        // Every 509th bit pattern of a positive number, subnormals included, and all near 1.
+        let mut inputs: Vec<f32> = (1..f32::INFINITY.to_bits()).step_by(509).map(f32::from_bits).collect();
+        let one = 1.0f32.to_bits();
+        inputs.extend((one - 200_000..one + 200_000).map(f32::from_bits));
+        let mut out = inputs.clone();
+        kernel::ln_slice(level, &mut out);
+        let worst = inputs.iter().zip(&out).map(|(x, y)| ulps(*y, f64::from(*x).ln())).fold(0.0, f64::max);
+        assert!(worst <= 1.0, "{}: {worst} ulp", level.name());
+    }
+}
+
+#[test]
+#[ignore = "minutes: every positive f32"]
+fn ln_of_all_numbers() {
+    for level in Level::available() {
+        let (mut worst, mut at) = (0.0, 0.0);
+        for start in (1..f32::INFINITY.to_bits()).step_by(1 << 20) {
+            let inputs: Vec<f32> =
+                (start..(start + (1 << 20)).min(f32::INFINITY.to_bits())).map(f32::from_bits).collect();
+            let mut out = inputs.clone();
+            kernel::ln_slice(level, &mut out);
+            for (x, y) in inputs.iter().zip(&out) {
+                let error = ulps(*y, f64::from(*x).ln());
+                if error > worst {
+                    (worst, at) = (error, *x);
+                }
+            }
+        }
+        assert!(worst <= 1.0, "{}: {worst} ulp at {at:e}", level.name());
+    }
+}
+
+#[test]
+fn ln_of_special_values() {
+    for level in Level::available() {
+        // In every lane of a vector, and in the tail.
+        for at in 0..11 {
+            for (x, want) in
+                [(1.0, 0.0), (0.0, f32::NEG_INFINITY), (-0.0, f32::NEG_INFINITY), (f32::INFINITY, f32::INFINITY)]
+            {
+                let mut y = [2.0; 11];
+                y[at] = x;
+                kernel::ln_slice(level, &mut y);
+                assert_eq!(y[at], want, "{} {x}", level.name());
+            }
+            for x in [-1.0, -1e-45, f32::NEG_INFINITY, f32::MIN, f32::NAN, -f32::NAN] {
+                let mut y = [2.0; 11];
+                y[at] = x;
+                kernel::ln_slice(level, &mut y);
+                assert!(y[at].is_nan() && y[(at + 1) % 11] == 2.0f32.ln(), "{} {x}", level.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn logs_of_elu_and_relu() {
+    let mut rng = Seed(3).stream(0);
+    let (rows, cols) = (41, 21);
+    // All magnitudes, so that small numbers keep their digits.
+    let mut data: Vec<f32> =
+        rng.normals(rows * cols).iter().map(|x| x * (40.0 * rng.uniform() as f32 - 32.0).exp2()).collect();
+    data[..7].copy_from_slice(&[0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e38, 1e-45]);
+    let matrix = Matrix::new("rows", &data, rows, cols).unwrap();
+    for level in Level::available() {
+        let mut out = vec![7.0; rows * cols];
+        kernel::elu_logs(level, matrix, &mut out);
+        for (x, y) in data.iter().zip(&out) {
+            let want = if *x > 0.0 { f64::from(*x).ln_1p() } else { f64::from(*x) };
+            let special = x.is_nan() && y.is_nan() || !x.is_finite() && x == y;
+            assert!(special || ulps(*y, want) <= 2.0, "{} {x}: {y} {want}", level.name());
+        }
+        let (width, first, lanes) = (19, 2, 13);
+        let mut out = vec![7.0; 11 * width];
+        kernel::relu_logs(level, &data[..11 * PANEL], (1.5, -0.25), &mut out, (width, first, lanes));
+        for (j, row) in out.chunks_exact(width).enumerate() {
+            for (c, y) in row.iter().enumerate() {
+                if !(first..first + lanes).contains(&c) {
+                    assert_eq!(*y, 7.0);
+                    continue;
+                }
+                let x = data[j * PANEL + c - first];
+                let want = f64::from((x * 1.5).max(0.0)).ln() - 0.25;
+                let near = (f64::from(*y) - want).abs() <= 3.0 * ULP * (want.abs() + 0.25);
+                assert!(
+                    near || want.is_infinite() && f64::from(*y) == want || x.is_nan() && y.is_nan(),
+                    "{x} {y} {want}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn select_is_the_head_of_a_sort(
+        count in 0usize..150, budget in 0u32..160, kind in 0usize..5, hidden in 0.0f64..1.0, seed in any::<u64>()
+    ) {
+        let mut rng = Seed(seed).stream(0);
+        let mut scores: Vec<f32> = (0..count * PANEL).map(|_| match kind {
+            0 => rng.normal() as f32,
+            // Few values: ties everywhere.
+            1 => rng.below(4) as f32 - 1.0,
+            2 => [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1.0, f32::MAX, f32::MIN][rng.below(8) as usize],
+            3 => f32::from_bits(rng.below(u64::from(u32::MAX)) as u32),
+            _ => (rng.normal() * 30.0).exp() as f32,
+        }).collect();
+        for score in &mut scores {
+            if rng.uniform() < hidden * hidden {
+                *score = kernel::HIDDEN;
+            }
+        }
+        for level in Level::available() {
+            let mut chosen = vec![7; count.div_ceil(kernel::WORD) * PANEL];
+            kernel::select(level, &mut scores.clone(), budget, &mut chosen);
+            for r in 0..PANEL {
+                let score = |j: &usize| scores[j * PANEL + r];
+                let mut order: Vec<usize> = (0..count).filter(|j| score(j).to_bits() != kernel::HIDDEN.to_bits()).collect();
+                order.sort_by(|a, b| score(b).total_cmp(&score(a)));
+                order.truncate(budget as usize);
+                order.sort_unstable();
+                let bit = |j: usize| chosen[j / kernel::WORD * PANEL + r] >> (j % kernel::WORD) & 1 == 1;
+                let got: Vec<usize> = (0..count.div_ceil(kernel::WORD) * kernel::WORD).filter(|j| bit(*j)).collect();
+                prop_assert_eq!(got, order, "{} lane {}", level.name(), r);
+            }
+        }
+    }
+}

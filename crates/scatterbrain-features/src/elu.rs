@@ -1,7 +1,7 @@
 //! elu + 1, the map of linear attention.
 
 use crate::map::{FeatureMap, LogFeatures, Role, check};
-use scatterbrain_core::{Error, Level, Matrix, Result};
+use scatterbrain_core::{Error, Level, Matrix, Result, kernel};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 
@@ -54,15 +54,17 @@ impl FeatureMap for EluFeatures {
         false
     }
 
-    fn log_features(&self, _: Level, rows: Matrix<'_>, factor: f32, role: Role, out: &mut LogFeatures) -> Result<()> {
+    fn log_features(
+        &self,
+        level: Level,
+        rows: Matrix<'_>,
+        factor: f32,
+        role: Role,
+        out: &mut LogFeatures,
+    ) -> Result<()> {
         check(self, rows, factor, role)?;
         out.resize(rows.rows(), self.n_features(), false);
-        for (log, row) in out.log.chunks_exact_mut(self.n_features()).zip(rows.iter()) {
-            for (o, &x) in log.iter_mut().zip(row) {
-                // x + 1 rounds by 2⁻²⁴ relative, as the feature itself would.
-                *o = if x > 0.0 { (x + 1.0).ln() } else { x };
-            }
-        }
+        kernel::elu_logs(level, rows, &mut out.log);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::map::{FeatureMap, LogFeatures, Role, check, half_square_norms};
 use crate::{Projection, ProjectionKind};
-use scatterbrain_core::{Level, Matrix, Result, Seed};
+use scatterbrain_core::{Level, Matrix, Result, Seed, kernel};
 use serde::{Deserialize, Serialize};
 
 /// φ_l(x) = m^(−1/2) max(ω_l·x, 0). Non-negative; it does not estimate exp(q·k) but the arc-cosine kernel of
@@ -77,12 +77,10 @@ impl FeatureMap for ReluFeatures {
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
         let half_log_m = (0.5 * (m as f64).ln()) as f32;
-        self.projection.project(level, rows, |i, first, dots| {
-            for (o, dot) in out.log[i * m + first..].iter_mut().zip(dots) {
-                let x = dot * factor;
-                // The order of the branches lets NaN through.
-                *o = if x <= 0.0 { f32::NEG_INFINITY } else { x.ln() - half_log_m };
-            }
+        self.projection.project_panels(level, rows, |rows, directions, dots| {
+            let place = (m, directions.start, directions.len());
+            let out = &mut out.log[rows.start * m..rows.end * m];
+            kernel::relu_logs(level, dots, (factor, -half_log_m), out, place);
         });
         Ok(())
     }

@@ -11,6 +11,7 @@ const ROUND: f32 = 12_582_912.0;
 /// Smaller arguments are taken as this one, where p(0) = 1 leaves all bits zero.
 const SMALLEST: f32 = -127.0;
 /// p(r) = 1 + r·(C[0] + r·(C[1] + …)).
+#[allow(clippy::approx_constant, reason = "near ln 2, and not it")]
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 
 /// 2^x of a vector, for x ≤ 127; between −127 and −126 something in [0, 2⁻¹²⁶], below, and at −∞, exactly 0. NaN is not

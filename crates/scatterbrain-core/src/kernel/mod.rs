@@ -15,6 +15,8 @@
 //! | [`scale_lanes`], [`blend_lanes`], [`add_lanes`] | `panel[c][r]·f[r] + other[c][r]·g[r]`, `Σ_c panel[c][r]` |
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
+//! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
+//! | [`select()`] | the largest scores of every lane |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
@@ -69,10 +71,13 @@ mod extent;
 mod features;
 mod hide;
 mod lanes;
+mod ln;
+mod logs;
 mod norms;
 mod pack;
 mod product;
 mod rows;
+mod select;
 mod softmax;
 mod weighted_sum;
 
@@ -83,10 +88,13 @@ pub use extent::{Extent, extent};
 pub use features::{affine_rows, exp_below, exp_lanes, lane_tops, raise};
 pub use hide::{Seen, hide};
 pub use lanes::{add_lanes, blend_lanes, scale_lanes};
+pub use ln::ln_slice;
+pub use logs::{elu_logs, relu_logs};
 pub use norms::{square_norm, square_norms};
 pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
 pub use rows::{dot_rows, weighted_sum_rows};
+pub use select::{HIDDEN, WORD, select};
 pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_sum::weighted_sum;
 
