@@ -5,10 +5,11 @@ mod common;
 use common::{BACKGROUNDS, Case, SUPPORTS};
 use half::{bf16, f16};
 use rayon::ThreadPoolBuilder;
-use scatterbrain_blocks::TopK;
-use scatterbrain_combine::{Attention, Method, Options, SmyrfSupport, attend, attend_into};
+use scatterbrain_blocks::{Clusters, Round, TopK};
+use scatterbrain_combine::{Attention, ClusterSupport, Method, Options, SmyrfSupport, attend, attend_into};
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Data, Error, Mask, MaskTensor, Seed, Tensor};
+use scatterbrain_features::{FeatureBackground, HyperbolicFeatures, ProjectionKind};
 use scatterbrain_hash::{Smyrf, Transform};
 
 const D: usize = 8;
@@ -366,8 +367,47 @@ fn sums_of_values_that_overflow_are_a_typed_error() {
         attend(&tensor(&q), &tensor(&q), &v, &Mask::default(), &Method::exact(), &options())
     };
     assert_eq!(named(call(&v)), "value");
-    let large = call(&[1e22; 8]).unwrap().output;
-    assert!(large.iter().all(|x| (x / 1e22 - 1.0).abs() < 1e-6), "{large:?}");
+    let large = call(&[1e33; 8]).unwrap().output;
+    assert!(large.iter().all(|x| (x / 1e33 - 1.0).abs() < 1e-6), "{large:?}");
+    // A background's weights may be in a scale e^32 below them.
+    let far = |v: &[f32]| {
+        let v = Tensor::f32("value", v, [1, 1, 2, 4]).unwrap();
+        let method = Case { d: 4, ..Case::plain() }.method(0, 1);
+        attend(&tensor(&q), &tensor(&q), &v, &Mask::default(), &method, &options())
+    };
+    assert_eq!(named(far(&[1e33; 8])), "value");
+    let large = far(&[1e22; 8]).unwrap().output;
+    assert!(large.iter().all(|x| (x / 1e22 - 1.0).abs() < 1e-5), "{large:?}");
+}
+
+#[test]
+fn clusters_may_name_padded_keys() {
+    let (n, m, length) = (70, 80, 61);
+    let data = data(n, m, 4);
+    let cluster = |count: usize| (0..count).map(|i| (i % 4) as u32).collect::<Vec<_>>();
+    let shifted = |count: usize| (0..count).map(|i| (i / 5 % 3) as u32).collect::<Vec<_>>();
+    let rounds = vec![
+        Round::from_clusters(cluster(n), &cluster(m), m).unwrap(),
+        Round::from_clusters(shifted(n), &shifted(m), m).unwrap(),
+    ];
+    let support = ClusterSupport::new(Clusters::new(rounds, false).unwrap(), Causality::Strict);
+    let features = HyperbolicFeatures::sample(D, 8, ProjectionKind::Gaussian, Seed(2)).unwrap();
+    let method = Method::scatterbrain(support.clone(), FeatureBackground::new(features.clone()));
+    let mask = Mask { key_lengths: Some(&[length]), ..Mask::default() };
+    let got = run(&data, n, m, &mask, &method);
+    // The same keys with nothing behind them.
+    let cut = [data[0].clone(), data[1][..length * D].to_vec(), data[2][..length * D_V].to_vec()];
+    let rounds = vec![
+        Round::from_clusters(cluster(n), &cluster(length), length).unwrap(),
+        Round::from_clusters(shifted(n), &shifted(length), length).unwrap(),
+    ];
+    let support = ClusterSupport::new(Clusters::new(rounds, false).unwrap(), Causality::Strict);
+    let method = Method::scatterbrain(support, FeatureBackground::new(features));
+    let want = run(&cut, n, length, &Mask::default(), &method);
+    assert_eq!(got.report.heads[0].exact_pairs, want.report.heads[0].exact_pairs);
+    for (a, b) in got.output.iter().zip(&want.output) {
+        assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{a} {b}");
+    }
 }
 
 #[test]
