@@ -5,6 +5,7 @@ use scatterbrain_core::tile::{Causality, Head, Select, Support};
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_hash::{HashFamily, KeyRows, ReformerRotation, Smyrf, sort_by_code};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// SMYRF (Daras et al. 2020): per hash, queries and keys are sorted along one projection and cut in equally many
@@ -96,15 +97,12 @@ impl ReformerSupport {
     }
 
     /// The hash for a number of keys.
-    fn fitted(&self, length: usize) -> Result<ReformerRotation> {
+    fn fitted(&self, length: usize) -> Result<Cow<'_, ReformerRotation>> {
         let wanted = (length.div_ceil(self.bucket_size) / 2 * 2).max(2);
-        let (head_dim, n_hashes, n_buckets) = (self.hash.head_dim(), self.hash.n_hashes(), self.hash.n_buckets());
-        if !self.fit || wanted >= n_buckets {
-            return Ok(self.hash.clone());
+        if !self.fit || wanted >= self.hash.n_buckets() {
+            return Ok(Cow::Borrowed(&self.hash));
         }
-        let all = self.hash.rotations();
-        let kept: Vec<f32> = all.chunks_exact(n_buckets / 2).flat_map(|r| &r[..wanted / 2]).copied().collect();
-        ReformerRotation::from_parts(head_dim, n_hashes, wanted, &kept)
+        Ok(Cow::Owned(self.hash.with_buckets(wanted)?))
     }
 
     fn round(&self, query_codes: &[u32], key_codes: &[u32], m: usize) -> Result<Round> {
@@ -130,7 +128,7 @@ impl ReformerSupport {
 impl Support for ReformerSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
         check_fits(self.bucket_size, head.mask.m())?;
-        let codes = codes(&self.fitted(head.mask.length())?, head)?;
+        let codes = codes(&*self.fitted(head.mask.length())?, head)?;
         let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
         let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Clusters::new(rounds, true)?))

@@ -477,3 +477,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn codes_of_lanes() {
+    let mut rng = Seed(5).stream(0);
+    for count in 0..=32 {
+        let special = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0, -1.0];
+        let draw = |_| if rng.below(3) == 0 { special[rng.below(7) as usize] } else { rng.normal() as f32 };
+        let panel: Vec<f32> = (0..count * PANEL).map(draw).collect();
+        for level in Level::available() {
+            let (bits, largest) = (kernel::sign_bits(level, &panel), kernel::largest_signed(level, &panel));
+            for r in 0..PANEL {
+                let lane = || panel.iter().skip(r).step_by(PANEL).copied();
+                assert_eq!(bits[r], lane().enumerate().map(|(j, x)| u32::from(x >= 0.0) << j).sum::<u32>());
+                let (mut best, mut at) = (f32::NEG_INFINITY, 0);
+                for (i, y) in lane().chain(lane().map(|x| -x)).enumerate() {
+                    if y > best {
+                        (best, at) = (y, i as u32);
+                    }
+                }
+                assert_eq!(largest[r], at, "{} {:?}", level.name(), lane().collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::codes::{Codes, HashFamily};
 use crate::projections::{Projections, size};
+use scatterbrain_core::kernel::largest_signed;
 use scatterbrain_core::{Error, Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,31 @@ impl ReformerRotation {
         (0..self.projections.head_dim()).flat_map(column).collect()
     }
 
+    /// The same hashes with fewer buckets: of every hash, the first `n_buckets / 2` columns of its rotation.
+    ///
+    /// ```
+    /// use scatterbrain_hash::ReformerRotation;
+    /// let hash = ReformerRotation::from_parts(1, 2, 4, &[1.0, 2.0, 3.0, 4.0])?;
+    /// assert_eq!(hash.with_buckets(2)?, ReformerRotation::from_parts(1, 2, 2, &[1.0, 3.0])?);
+    /// # Ok::<(), scatterbrain_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No buckets, an odd number of them, or more than there are; a stored hash whose parts do not fit together.
+    ///
+    /// # Cost
+    /// A copy of the rotations that are kept.
+    pub fn with_buckets(&self, n_buckets: usize) -> Result<Self> {
+        check_sizes(self.head_dim(), self.n_hashes, self.n_buckets)?;
+        self.projections.checked(&[self.n_hashes, self.n_buckets / 2])?;
+        if n_buckets == 0 || n_buckets % 2 == 1 || n_buckets > self.n_buckets {
+            let expected = format!("an even number from 2 to {}", self.n_buckets);
+            return Err(Error::invalid("n_buckets", expected, n_buckets));
+        }
+        let projections = self.projections.first(n_buckets / 2, self.n_buckets / 2);
+        Ok(Self { n_hashes: self.n_hashes, n_buckets, projections })
+    }
+
     /// Number of buckets: codes are below it.
     pub fn n_buckets(&self) -> usize {
         self.n_buckets
@@ -88,19 +114,8 @@ impl HashFamily for ReformerRotation {
     fn codes(&self, level: Level, rows: Matrix<'_>) -> Result<Codes> {
         check_sizes(self.head_dim(), self.n_hashes, self.n_buckets)?;
         let half = self.n_buckets / 2;
-        self.projections.codes(level, rows, self.n_hashes, &[half], |_, projected| bucket(projected))
+        self.projections.codes_of_panels(level, rows, self.n_hashes, half, |panel| largest_signed(level, panel))
     }
-}
-
-/// argmax of [projected, −projected], the first on ties; a NaN is never largest.
-fn bucket(projected: &[f32]) -> u32 {
-    let (mut best, mut at) = (f32::NEG_INFINITY, 0);
-    for (i, y) in projected.iter().copied().chain(projected.iter().map(|y| -y)).enumerate() {
-        if y > best {
-            (best, at) = (y, i as u32);
-        }
-    }
-    at
 }
 
 /// The count of all numbers.
@@ -114,9 +129,14 @@ fn check_sizes(head_dim: usize, n_hashes: usize, n_buckets: usize) -> Result<usi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scatterbrain_core::kernel::PANEL;
 
     #[test]
     fn first_bucket_on_ties_and_no_nan() {
+        let bucket = |projected: &[f32]| {
+            let panel: Vec<f32> = projected.iter().flat_map(|x| [*x; PANEL]).collect();
+            largest_signed(Level::detect(), &panel)[PANEL - 1]
+        };
         assert_eq!(bucket(&[1.0, -1.0]), 0);
         assert_eq!(bucket(&[-1.0, -1.0]), 2);
         assert_eq!(bucket(&[0.0, 0.0]), 0);

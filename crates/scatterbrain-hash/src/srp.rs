@@ -2,6 +2,7 @@
 
 use crate::codes::{Codes, HashFamily};
 use crate::projections::{Projections, size};
+use scatterbrain_core::kernel::sign_bits;
 use scatterbrain_core::{Error, Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -75,9 +76,7 @@ impl HashFamily for SignRandomProjection {
 
     fn codes(&self, level: Level, rows: Matrix<'_>) -> Result<Codes> {
         check_bits(self.bits)?;
-        self.projections.codes(level, rows, self.n_hashes, &[self.bits], |_, projected| {
-            projected.iter().rev().fold(0, |code, &p| code << 1 | u32::from(p >= 0.0))
-        })
+        self.projections.codes_of_panels(level, rows, self.n_hashes, self.bits, |panel| sign_bits(level, panel))
     }
 }
 

@@ -16,6 +16,7 @@
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
 //! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
+//! | [`sign_bits`], [`largest_signed`] | codes of projections |
 //! | [`select()`] | the largest scores of every lane |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
@@ -64,6 +65,7 @@ macro_rules! each_share {
     };
 }
 
+mod codes;
 mod copy;
 mod exp;
 mod exp2;
@@ -81,6 +83,7 @@ mod select;
 mod softmax;
 mod weighted_sum;
 
+pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
 pub use exp2::{exp2, exp2_slice};
