@@ -247,6 +247,7 @@ impl Call<'_> {
         let threads = rayon::current_num_threads();
         let groups = self.sizes.batch * kv_heads;
         let parallel = threads > 1 && groups < 4 * threads;
+        let mut space = Workspace { scratch: (!parallel).then(Scratch::default), ..Workspace::default() };
         let mut reports = Vec::with_capacity(group);
         for (h, output) in output.chunks_mut(n * d_v).enumerate() {
             let lse = lse.as_mut().map(|l| &mut l[h * n..(h + 1) * n]);
@@ -273,7 +274,7 @@ impl Call<'_> {
                 log_sum_exp: lse.is_some(),
             };
             let units = background.map_or(0, |b| b.units());
-            reports.push((run_head(&prepared, units, output, lse, parallel), std::mem::take(&mut setup)));
+            reports.push((run_head(&prepared, units, output, lse, &mut space), std::mem::take(&mut setup)));
         }
         Ok(reports)
     }
@@ -325,8 +326,15 @@ struct HeadRun<'a> {
     memory: Vec<f32>,
     recomputed_rows: usize,
     log_sum_exp: Option<&'a mut [f32]>,
-    /// Whether tiles run in parallel.
-    parallel: bool,
+}
+
+/// Memory that the heads of a group use in turn.
+#[derive(Default)]
+struct Workspace {
+    /// Where the tiles of a head run on one thread.
+    scratch: Option<Scratch>,
+    /// Rows of a wave.
+    buffer: Vec<f32>,
 }
 
 impl HeadRun<'_> {
@@ -344,7 +352,7 @@ impl HeadRun<'_> {
         }
     }
 
-    /// Tiles of the listed rows, into `output` in their order; in parallel where heads are too few for all threads.
+    /// Tiles of the listed rows, into `output` in their order; in parallel without a scratch of this thread's own.
     fn tiles(
         &self,
         head: &PreparedHead<'_>,
@@ -352,37 +360,48 @@ impl HeadRun<'_> {
         order: &[u32],
         earlier: Option<Earlier<'_>>,
         output: &mut [f32],
+        scratch: Option<&mut Scratch>,
     ) -> Vec<TileReport> {
         let size = TILE_ROWS * head.value.cols();
         let compute = |scratch: &mut Scratch, (output, rows): (&mut [f32], &[u32])| {
             compute(head, pass, rows, earlier, output, scratch)
         };
-        if self.parallel {
-            let tiles = output.par_chunks_mut(size).zip(order.par_chunks(TILE_ROWS));
-            tiles.map_init(Scratch::default, compute).collect()
-        } else {
-            let mut scratch = Scratch::default();
-            let tiles = output.chunks_mut(size).zip(order.chunks(TILE_ROWS));
-            tiles.map(|tile| compute(&mut scratch, tile)).collect()
+        match scratch {
+            Some(scratch) => {
+                let tiles = output.chunks_mut(size).zip(order.chunks(TILE_ROWS));
+                tiles.map(|tile| compute(scratch, tile)).collect()
+            }
+            None => {
+                let tiles = output.par_chunks_mut(size).zip(order.par_chunks(TILE_ROWS));
+                tiles.map_init(Scratch::default, compute).collect()
+            }
         }
     }
 
     /// Tiles of neighbours, each written where it belongs.
-    fn neighbours(&mut self, head: &PreparedHead<'_>, order: &[u32], output: &mut [f32]) {
-        let reports = self.tiles(head, 0, order, None, output);
+    fn neighbours(&mut self, head: &PreparedHead<'_>, order: &[u32], output: &mut [f32], space: &mut Workspace) {
+        let reports = self.tiles(head, 0, order, None, output, space.scratch.as_mut());
         order.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
     }
 
     /// Tiles in any order, a wave at a time, copied to their places.
-    fn scattered(&mut self, head: &PreparedHead<'_>, pass: usize, order: &[u32], output: &mut [f32]) {
+    fn scattered(
+        &mut self,
+        head: &PreparedHead<'_>,
+        pass: usize,
+        order: &[u32],
+        output: &mut [f32],
+        space: &mut Workspace,
+    ) {
         let d_v = head.value.cols();
-        let wave = TILE_ROWS
-            * (WAVE * if self.parallel { rayon::current_num_threads() } else { 1 })
-                .min(order.len().div_ceil(TILE_ROWS));
-        let mut buffer = vec![0.0; wave * d_v];
+        let threads = if space.scratch.is_some() { 1 } else { rayon::current_num_threads() };
+        let wave = (TILE_ROWS * WAVE * threads).min(order.len());
+        space.buffer.resize(wave * d_v, 0.0);
+        let buffer = &mut space.buffer;
         for wave in order.chunks(wave) {
             let earlier = (pass > 0).then_some(Earlier { carried: &self.carried, memory: &self.memory });
-            let reports = self.tiles(head, pass, wave, earlier, &mut buffer[..wave.len() * d_v]);
+            let rows = &mut buffer[..wave.len() * d_v];
+            let reports = self.tiles(head, pass, wave, earlier, rows, space.scratch.as_mut());
             wave.chunks(TILE_ROWS).zip(&reports).for_each(|(rows, report)| self.put(rows, report));
             for ((rows, report), from) in wave.chunks(TILE_ROWS).zip(&reports).zip(buffer.chunks(TILE_ROWS * d_v)) {
                 kernel::scatter_rows(head.level, &from[..rows.len() * d_v], d_v, rows, &report.kept, output);
@@ -397,18 +416,17 @@ fn run_head(
     units: usize,
     output: &mut [f32],
     lse: Option<&mut [f32]>,
-    parallel: bool,
+    space: &mut Workspace,
 ) -> HeadReport {
     let n = head.mask.n();
     let natural: Vec<u32> = (0..n as u32).collect();
     let memory = vec![0.0; if head.passes > 1 { n * head.summary.map_or(0, |s| s.memory()) } else { 0 }];
-    let mut run =
-        HeadRun { carried: vec![Carried::default(); n], memory, recomputed_rows: 0, log_sum_exp: lse, parallel };
+    let mut run = HeadRun { carried: vec![Carried::default(); n], memory, recomputed_rows: 0, log_sum_exp: lse };
     for pass in 0..head.passes {
         // A select's own order pays only where all rows see the same keys: masks want neighbours together.
         match head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()) {
-            None if pass == 0 => run.neighbours(head, &natural, output),
-            order => run.scattered(head, pass, order.unwrap_or(&natural), output),
+            None if pass == 0 => run.neighbours(head, &natural, output, space),
+            order => run.scattered(head, pass, order.unwrap_or(&natural), output, space),
         }
     }
     let HeadRun { carried, recomputed_rows, .. } = run;

@@ -333,14 +333,18 @@ impl<'a> Work<'a> {
             if let Keys::List(keys) = &block.keys {
                 self.gather(&keys[chunk.clone()]);
             }
-            for (slot, seen) in seen.iter().enumerate() {
+            // Where the scores of each panel start.
+            let slot = chunk.len() * PANEL;
+            let scores = &mut self.buffers.scores;
+            scores.resize(scores.len().max(seen.len() * slot), 0.0);
+            for (p, seen) in seen.iter().enumerate() {
                 if let Some((keys, at)) = part(&block.keys, &chunk, &seen.hull) {
-                    self.weights(seen, slot, &keys, at);
+                    self.weights(seen, p * slot, &keys, at);
                 }
             }
-            for (slot, seen) in seen.iter().enumerate() {
+            for (p, seen) in seen.iter().enumerate() {
                 if let Some((keys, _)) = part(&block.keys, &chunk, &seen.hull) {
-                    self.sum(seen.panel, slot, &keys);
+                    self.sum(seen.panel, p * slot, &keys);
                 }
             }
         }
@@ -400,14 +404,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Weights of a block's keys, `at` in it, for a panel: into the scores of `slot`.
-    fn weights(&mut self, seen: &PanelSeen<'_>, slot: usize, keys: &Keys, at: Range<usize>) {
+    /// Weights of a block's keys, `at` in it, for a panel: into the scores from `first`.
+    fn weights(&mut self, seen: &PanelSeen<'_>, first: usize, keys: &Keys, at: Range<usize>) {
         let head = self.head;
         let (panel, d, d_v) = (seen.panel, head.query.cols(), self.d_v());
         let lanes = &mut self.panels[panel];
         let Buffers { query, numerator, scores, entries, gathered, .. } = &mut *self.buffers;
-        let first = slot * CHUNK * PANEL;
-        scores.resize(scores.len().max(first + CHUNK * PANEL), 0.0);
         let scores = &mut scores[first..first + keys.len() * PANEL];
         let (key, near) = Self::rows_of(head.key, &gathered.0, keys);
         kernel::product(head.level, &query[panel * d * PANEL..(panel + 1) * d * PANEL], key, &near, scores);
@@ -427,12 +429,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Adds the values under a slot's weights.
-    fn sum(&mut self, panel: usize, slot: usize, keys: &Keys) {
+    /// Adds the values under the weights from `first`.
+    fn sum(&mut self, panel: usize, first: usize, keys: &Keys) {
         let size = self.d_v() * PANEL;
         let Buffers { numerator, scores, gathered, .. } = &mut *self.buffers;
         let (value, near) = Self::rows_of(self.head.value, &gathered.1, keys);
-        let weights = &scores[slot * CHUNK * PANEL..][..keys.len() * PANEL];
+        let weights = &scores[first..first + keys.len() * PANEL];
         kernel::weighted_sum(self.head.level, weights, value, &near, &mut numerator[panel * size..(panel + 1) * size]);
     }
 
