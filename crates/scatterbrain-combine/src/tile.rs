@@ -364,7 +364,7 @@ impl<'a> Work<'a> {
     fn seen<'b>(&self, panel: usize, block: &'b Block) -> PanelSeen<'b> {
         let rows = self.panels[panel].rows.clone();
         let mut ends = [[0; PANEL]; 2];
-        let mut hull = usize::MAX..0;
+        let (mut first, mut end) = (usize::MAX, 0);
         let mut core = 0..usize::MAX;
         let mut except: Vec<([u32; PANEL], &[u32])> = block.except.iter().map(|e| ([0; PANEL], &*e.keys)).collect();
         let mut whole = rows.len() == PANEL;
@@ -381,16 +381,13 @@ impl<'a> Work<'a> {
             (ends[0][lane], ends[1][lane]) = (range.start as u32, range.end as u32);
             core = core.start.max(range.start)..core.end.min(range.end);
             if !range.is_empty() {
-                hull = hull.start.min(range.start)..hull.end.max(range.end);
+                (first, end) = (first.min(range.start), end.max(range.end));
             }
             for ((lanes, _), e) in except.iter_mut().zip(&block.except) {
                 lanes[lane] = e.rows[at];
             }
         }
-        if hull.is_empty() {
-            hull = 0..0;
-        }
-        PanelSeen { panel, ends, hull, core: if whole { core } else { 0..0 }, except }
+        PanelSeen { panel, ends, hull: first.min(end)..end, core: if whole { core } else { 0..0 }, except }
     }
 
     /// The rows of key or value that `keys` names, and where they stand in them: gathered ones stand in order.

@@ -249,12 +249,12 @@ impl<'a> FeatureSummary<'a> {
     }
 
     /// Epochs of the next block, from its logs; `top` is the largest so far of every feature.
-    fn choose_epochs(&mut self, logs: &LogFeatures, top: &mut Vec<f32>) {
+    fn choose_epochs(&mut self, logs: &LogFeatures, top: &mut [f32]) {
         if self.references.is_empty() {
             // Every row that sees a key through a causal mask stands at or behind key 0; others see whole blocks.
             let rows = if self.keys.mask.is_causal() { logs.row(0) } else { &logs.log };
             kernel::raise(self.keys.level, rows, top);
-            self.references.push(top.clone());
+            self.references.push(top.to_vec());
         }
         let current = &self.references[self.references.len() - 1];
         self.prefix_epoch.push(self.references.len() - 1);
