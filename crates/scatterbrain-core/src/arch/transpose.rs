@@ -26,7 +26,13 @@ pub(crate) struct Plain;
 impl Transpose for Plain {
     #[inline(always)]
     fn transpose(self, block: Block) -> Block {
-        std::array::from_fn(|c| std::array::from_fn(|r| block[r][c]))
+        let mut out = [[0.0; BLOCK]; BLOCK];
+        for c in 0..BLOCK {
+            for r in 0..BLOCK {
+                out[c][r] = block[r][c];
+            }
+        }
+        out
     }
 }
 
@@ -36,7 +42,7 @@ impl Transpose for pulp::x86::V3 {
     #[inline(always)]
     fn transpose(self, block: Block) -> Block {
         let avx = self.avx;
-        let rows: [std::arch::x86_64::__m256; BLOCK] = block.map(pulp::cast);
+        let rows: [std::arch::x86_64::__m256; BLOCK] = pulp::cast(block);
         let low = |a: usize| avx._mm256_unpacklo_ps(rows[a], rows[a + 1]);
         let high = |a: usize| avx._mm256_unpackhi_ps(rows[a], rows[a + 1]);
         let pairs = [low(0), high(0), low(2), high(2), low(4), high(4), low(6), high(6)];
@@ -45,7 +51,7 @@ impl Transpose for pulp::x86::V3 {
         let fours = [first(0), last(0), first(1), last(1), first(4), last(4), first(5), last(5)];
         let front = |a: usize| avx._mm256_permute2f128_ps::<0x20>(fours[a], fours[a + 4]);
         let back = |a: usize| avx._mm256_permute2f128_ps::<0x31>(fours[a], fours[a + 4]);
-        [front(0), front(1), front(2), front(3), back(0), back(1), back(2), back(3)].map(pulp::cast)
+        pulp::cast([front(0), front(1), front(2), front(3), back(0), back(1), back(2), back(3)])
     }
 }
 

@@ -38,7 +38,9 @@ impl WithSimd for Scan<'_> {
             let (vectors, tail) = S::as_simd_f32s(row);
             for four in vectors.chunks(4) {
                 for (top, x) in tops.iter_mut().zip(four) {
-                    let size = simd.abs_f32s(*x);
+                    // Not pulp's abs, which is a call where crates are compiled apart.
+                    let bits = simd.and_u32s(simd.transmute_u32s_f32s(*x), simd.splat_u32s(u32::MAX >> 1));
+                    let size = simd.transmute_f32s_u32s(bits);
                     let sound = simd.less_than_or_equal_f32s(size, simd.splat_f32s(f32::MAX));
                     *top = simd.max_f32s(*top, simd.select_f32s(sound, size, simd.splat_f32s(0.0)));
                     let odd = simd.select_u32s(sound, simd.splat_u32s(0), simd.splat_u32s(1));

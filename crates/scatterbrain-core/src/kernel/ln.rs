@@ -72,7 +72,7 @@ pub(crate) fn ln_1p_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 /// ln x in place, for every element, within 1 ulp: ln 1 = 0, ln 0 = −∞ (−0 too), ln ∞ = ∞, NaN for negative numbers and
-/// NaN. About 13 cycles a vector of eight with AVX2.
+/// NaN. About the cost of [`super::exp_slice`].
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};

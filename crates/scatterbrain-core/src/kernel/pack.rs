@@ -53,8 +53,12 @@ impl<'r, R: RowsOf<'r>> WithTranspose for Pack<'_, R> {
         let Self { rows, count, factor, out } = self;
         for first in (0..PANEL).step_by(BLOCK) {
             if first + BLOCK <= count {
-                let rows: [&[f32]; BLOCK] = std::array::from_fn(|r| rows.row(first + r));
-                pack_eight(simd, transpose, rows, factor, first, out);
+                // Plain loops, not `from_fn` and `map`: those are calls where crates are compiled apart.
+                let mut eight: [&[f32]; BLOCK] = [&[]; BLOCK];
+                for r in 0..BLOCK {
+                    eight[r] = rows.row(first + r);
+                }
+                pack_eight(simd, transpose, eight, factor, first, out);
             } else {
                 pack_some(&rows, first..count, factor, out);
             }
@@ -72,10 +76,17 @@ fn pack_eight<S: Simd>(
     first: usize,
     out: &mut [[f32; PANEL]],
 ) {
-    let rows = rows.map(|row| row.as_chunks::<BLOCK>());
+    let (mut blocks, mut tails): ([&[[f32; BLOCK]]; BLOCK], [&[f32]; BLOCK]) = ([&[]; BLOCK], [&[]; BLOCK]);
+    for r in 0..BLOCK {
+        (blocks[r], tails[r]) = rows[r].as_chunks();
+    }
     let (whole, rest) = out.as_chunks_mut::<BLOCK>();
     for (block, out) in whole.iter_mut().enumerate() {
-        let columns = transpose.transpose(rows.map(|row| row.0[block]));
+        let mut square = [[0.0; BLOCK]; BLOCK];
+        for r in 0..BLOCK {
+            square[r] = blocks[r][block];
+        }
+        let columns = transpose.transpose(square);
         for (out, column) in out.iter_mut().zip(columns) {
             let out = S::as_mut_simd_f32s(&mut out[first..first + BLOCK]).0;
             for (out, x) in out.iter_mut().zip(S::as_simd_f32s(&column).0) {
@@ -84,8 +95,8 @@ fn pack_eight<S: Simd>(
         }
     }
     for (column, out) in rest.iter_mut().enumerate() {
-        for (out, row) in out[first..].iter_mut().zip(&rows) {
-            *out = row.1[column] * factor;
+        for (out, row) in out[first..].iter_mut().zip(&tails) {
+            *out = row[column] * factor;
         }
     }
 }
@@ -134,8 +145,11 @@ impl WithTranspose for Unpack<'_> {
         for (half, out) in self.out.chunks_mut(BLOCK * cols).enumerate() {
             let first = BLOCK * half;
             for (block, columns) in whole.iter().enumerate() {
-                let columns = columns.map(|lanes| *lanes[first..].first_chunk().expect("half a panel"));
-                let rows = transpose.transpose(columns);
+                let mut square = [[0.0; BLOCK]; BLOCK];
+                for c in 0..BLOCK {
+                    square[c] = *columns[c][first..].first_chunk().expect("half a panel");
+                }
+                let rows = transpose.transpose(square);
                 for (out, row) in out.chunks_exact_mut(cols).zip(rows) {
                     *out[BLOCK * block..].first_chunk_mut().expect("a block of columns") = row;
                 }

@@ -26,7 +26,10 @@ impl WithTranspose for DotRows<'_> {
     fn run<S: Simd>(self, simd: S, transpose: impl Transpose) {
         for (keys, out) in self.keys.chunks(BLOCK).zip(self.out.chunks_mut(BLOCK)) {
             // The last key fills up, so that a product does not depend on how many stand beside it.
-            let rows = std::array::from_fn(|o| self.rows.row(keys[o.min(keys.len() - 1)] as usize));
+            let mut rows: [&[f32]; BLOCK] = [&[]; BLOCK];
+            for o in 0..BLOCK {
+                rows[o] = self.rows.row(keys[o.min(keys.len() - 1)] as usize);
+            }
             let dots = eight_dots(simd, transpose, self.x, rows);
             match out.first_chunk_mut() {
                 Some(out) => *out = dots,
@@ -47,8 +50,8 @@ fn eight_dots<S: Simd>(simd: S, transpose: impl Transpose, x: &[f32], rows: [&[f
         *of_row = &S::as_simd_f32s(row).0[..vectors.len()];
     }
     for (c, x) in vectors.iter().enumerate() {
-        for (sum, of_row) in sums.iter_mut().zip(&of_rows) {
-            *sum = simd.mul_add_e_f32s(*x, of_row[c], *sum);
+        for o in 0..BLOCK {
+            sums[o] = simd.mul_add_e_f32s(*x, of_rows[o][c], sums[o]);
         }
     }
     let mut dots = sum_lanes(simd, transpose, sums);

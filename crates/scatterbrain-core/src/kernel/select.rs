@@ -2,8 +2,8 @@
 //!
 //! Scores become integers of the same order; the threshold of each lane is bracketed and halved, all lanes of a vector
 //! at once, one pass of counting a step. A lane is done where exactly as many scores as wanted exceed the middle, which
-//! takes about ten steps at 512 keys; where equal scores stand at the threshold it runs until nothing is between the
-//! ends, and the first of the equals are taken.
+//! takes a vector of eight ten to fourteen steps on normal scores of 64 to 4096 keys; where equal scores stand at the
+//! threshold it runs until nothing is between the ends, and the first of the equals are taken.
 
 use super::PANEL;
 use crate::Level;
@@ -189,7 +189,7 @@ fn middle_value<S: Simd>(simd: S, low: S::u32s, high: S::u32s) -> S::u32s {
     simd.select_u32s(simd.less_than_u32s(middle, first), first, middle)
 }
 
-/// How many ranks of each lane exceed `middle`. Two sums, as each would wait for itself.
+/// How many ranks of each lane exceed `middle`. Four sums, as one would wait for itself.
 #[inline(always)]
 fn count<S: Simd>(simd: S, ranks: &[[f32; PANEL]], v: usize, middle: S::u32s) -> S::u32s {
     let mut sums = [simd.splat_u32s(0); 4];
