@@ -239,6 +239,7 @@ impl Call<'_> {
             scale: self.scale,
             mask: shared.without_boolean(),
             boolean: shared.has_boolean(),
+            pairs: support.is_some(),
             level: self.level,
         };
         let summary = background.map(|b| b.prepare(&keys)).transpose()?;

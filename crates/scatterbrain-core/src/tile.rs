@@ -71,6 +71,9 @@ pub struct KeyHead<'a> {
     pub mask: HeadMask<'a>,
     /// Whether some head of the group has a boolean mask (totals are then summed pair by pair).
     pub boolean: bool,
+    /// Whether there is a support, so that [`TileBackground`] is asked for weights of single pairs. Else it is asked for
+    /// totals and for sums off an empty support alone, and need keep nothing a key.
+    pub pairs: bool,
     /// SIMD level to compute at.
     pub level: Level,
 }

@@ -23,7 +23,7 @@
 //!
 //! | mask | memory beyond P (m floats a key) | time of the totals |
 //! |---|---|---|
-//! | none, lengths | one sum, m·(d_v + 1) | O(n·m·d_v) |
+//! | none, lengths | one sum, m·(d_v + 1); no P without a support | O(n·m·d_v) |
 //! | causal | one sum a block of 64 keys | O(n·m·d_v) + 64 pairs a row |
 //! | window | one sum a block of 64 keys | block sums + up to 128 pairs a row |
 //! | boolean | nothing | all pairs in tiles, O(n·m_k·(m + d_v)) |
@@ -103,7 +103,7 @@ pub(crate) struct FeatureSummary<'a> {
     pub(crate) map: &'a dyn FeatureMap,
     pub(crate) keys: KeyHead<'a>,
     pub(crate) blocks: KeyBlocks,
-    /// P, `[length, n_features]`, in the settled epoch of each key's block.
+    /// P, `[length, n_features]`, in the settled epoch of each key's block; empty where no pair is asked for.
     pub(crate) features: Vec<f32>,
     /// Reference log-scales, n_features an epoch.
     pub(crate) references: Vec<Vec<f32>>,
@@ -165,7 +165,7 @@ impl<'a> FeatureSummary<'a> {
             map,
             keys,
             blocks,
-            features: Vec::with_capacity(blocks.length * map.n_features()),
+            features: Vec::new(),
             references: Vec::new(),
             prefix_epoch: Vec::new(),
             settled_epoch: Vec::new(),
@@ -202,17 +202,22 @@ impl<'a> FeatureSummary<'a> {
         let mut sum = RunningSum::new(self);
         let (mut prefix, mut by_block) = (Vec::new(), Vec::new());
         let kind = (self.keys.boolean, self.keys.mask.has_window(), self.keys.mask.is_causal());
+        // Ragged ends of masks are summed pair by pair.
+        let kept = self.keys.pairs || kind != (false, false, false);
+        if kept {
+            self.features.reserve_exact(self.blocks.length * self.n_features());
+        }
         for b in 0..count {
-            let range = self.blocks.range(b);
-            self.log_features(range.clone(), &mut logs)?;
+            self.log_features(self.blocks.range(b), &mut logs)?;
             if self.map.signed() {
                 self.add_norms(&logs);
             }
             self.choose_epochs(&logs, &mut top);
-            self.features.extend_from_slice(&logs.log);
-            let out = &mut self.features[range.start * self.map.n_features()..];
-            kernel::exp_below(self.keys.level, out, &self.references[self.settled_epoch[b]]);
-            apply_signs(logs.negative.as_deref(), out);
+            kernel::exp_below(self.keys.level, &mut logs.log, &self.references[self.settled_epoch[b]]);
+            apply_signs(logs.negative.as_deref(), &mut logs.log);
+            if kept {
+                self.features.extend_from_slice(&logs.log);
+            }
             match kind {
                 (true, ..) => continue,
                 (_, true, _) => sum.clear(),
@@ -223,7 +228,7 @@ impl<'a> FeatureSummary<'a> {
                     sum.move_epoch(self, self.prefix_epoch[b], self.settled_epoch[b]);
                 }
             }
-            sum.add_block(self, b);
+            sum.add_block(self, b, &logs.log);
             if kind.1 {
                 by_block.push(sum.rows(self));
             }
@@ -298,11 +303,10 @@ impl RunningSum {
         self.panels.fill(0.0);
     }
 
-    /// Adds a block's N and Z.
-    fn add_block(&mut self, summary: &FeatureSummary<'_>, block: usize) {
+    /// Adds a block's N and Z, from its P.
+    fn add_block(&mut self, summary: &FeatureSummary<'_>, block: usize, features: &[f32]) {
         let (m, width, level) = (summary.n_features(), summary.width(), summary.keys.level);
         let keys = summary.blocks.range(block);
-        let features = &summary.features[keys.start * m..keys.end * m];
         self.weights.resize(keys.len() * PANEL, 0.0);
         let listed = Keys::Range(keys);
         for (panel, sum) in self.panels.chunks_exact_mut(width * PANEL).enumerate() {

@@ -370,7 +370,7 @@ impl<'a> FeatureTile<'a> {
 
     /// The sum from stored features; `None` where they do not hold it.
     fn off_support_fast(&mut self, row: usize, keys: &[u32], numerator: &mut [f32]) -> Option<(f32, f32, f32)> {
-        if self.lost[row] {
+        if self.lost[row] || self.summary.features.is_empty() {
             return None;
         }
         let mut weights = vec![0.0; keys.len()];
