@@ -143,8 +143,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "lowest-keys-selected",
         BLOCKS,
         "crates/scatterbrain-blocks/src/topk.rs",
-        "b.0.total_cmp(&a.0)",
-        "a.0.total_cmp(&b.0)",
+        "kernel::pack(level, query, rows, scale, &mut panel);",
+        "kernel::pack(level, query, rows, -scale, &mut panel);",
     ),
 ];
 
