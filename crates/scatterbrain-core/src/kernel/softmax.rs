@@ -82,11 +82,13 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> bool {
         let Self { scores, running, mut subtract } = self;
         let mut moved = false;
-        for v in 0..PANEL / S::F32_LANES {
-            let base = raise(simd, scores, running, v, &mut moved);
-            weigh(simd, scores, running, base, v);
+        for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+            let bases =
+                [raise(simd, scores, running, pair, &mut moved), raise(simd, scores, running, pair + 1, &mut moved)];
+            weigh(simd, scores, running, bases, pair);
             if let Some(subtract) = &mut subtract {
-                take(simd, scores, subtract, base, v);
+                take(simd, scores, subtract, bases[0], pair);
+                take(simd, scores, subtract, bases[1], pair + 1);
             }
         }
         moved
@@ -127,17 +129,23 @@ fn raise<S: Simd>(simd: S, scores: &[[f32; PANEL]], running: &mut Running, v: us
     simd.select_f32s(simd.equal_f32s(*max, nothing), zero, *max)
 }
 
-/// 2^(score − base), and its sum.
+/// 2^(score − base), and its sum, for two vectors of lanes: two chains of arithmetic at once.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], running: &mut Running, base: S::f32s, v: usize) {
-    let mut total = simd.splat_f32s(0.0);
+fn weigh<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], running: &mut Running, bases: [S::f32s; 2], pair: usize) {
+    let (mut first, mut second) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
     for s in scores {
-        let s = &mut S::as_mut_simd_f32s(s).0[v];
-        *s = exp2_vector(simd, simd.sub_f32s(*s, base));
-        total = simd.add_f32s(total, *s);
+        let s = S::as_mut_simd_f32s(s).0;
+        let (x, y) = (
+            exp2_vector(simd, simd.sub_f32s(s[pair], bases[0])),
+            exp2_vector(simd, simd.sub_f32s(s[pair + 1], bases[1])),
+        );
+        (s[pair], s[pair + 1]) = (x, y);
+        first = simd.add_f32s(first, x);
+        second = simd.add_f32s(second, y);
     }
-    let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[v];
-    *sum = simd.add_f32s(*sum, total);
+    let sum = S::as_mut_simd_f32s(&mut running.sum).0;
+    sum[pair] = simd.add_f32s(sum[pair], first);
+    sum[pair + 1] = simd.add_f32s(sum[pair + 1], second);
 }
 
 /// Subtracts the background's weights.
