@@ -9,7 +9,7 @@ use scatterbrain_blocks::{Clusters, Round, TopK};
 use scatterbrain_combine::{Attention, ClusterSupport, Method, Options, SmyrfSupport, attend, attend_into};
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Data, Error, Mask, MaskTensor, Seed, Tensor};
-use scatterbrain_features::{FeatureBackground, HyperbolicFeatures, ProjectionKind};
+use scatterbrain_features::{Constant, FeatureBackground, HyperbolicFeatures, ProjectionKind};
 use scatterbrain_hash::{Smyrf, Transform};
 
 const D: usize = 8;
@@ -378,6 +378,20 @@ fn sums_of_values_that_overflow_are_a_typed_error() {
     assert_eq!(named(far(&[1e33; 8])), "value");
     let large = far(&[1e22; 8]).unwrap().output;
     assert!(large.iter().all(|x| (x / 1e22 - 1.0).abs() < 1e-5), "{large:?}");
+}
+
+/// Logits of −20 under background weights of 1: off the support stands one key of m, and the denominator is 1 of 2m − 1.
+#[test]
+fn rows_that_lost_digits_are_computed_again() {
+    let (n, m) = (20, 64);
+    let data = [vec![1.0; 2 * n * D], vec![-7.0; m * D], data(n, m, 6)[2].clone()];
+    let far = || FeatureBackground::new(Constant::new(D).unwrap());
+    let again = |budget| {
+        let method = Method::scatterbrain(TopK::new(budget).unwrap(), far());
+        run(&data, n, m, &Mask::default(), &method).report.recomputed_rows
+    };
+    // 1/127 is under the limit of 1/32, 61/67 is not.
+    assert_eq!((again(m - 1), again(3)), (2 * n, 0));
 }
 
 #[test]
