@@ -47,10 +47,25 @@ pub(crate) struct PreparedHead<'a> {
     /// Keys and queries that hold a NaN or an infinity, where there are any.
     pub tainted_keys: Option<&'a [bool]>,
     pub tainted_queries: Option<&'a [bool]>,
-    /// Passes over the queries.
-    pub passes: usize,
+    pub visits: Visits,
     /// Whether the log-sum-exp is asked for.
     pub log_sum_exp: bool,
+}
+
+/// How often the queries of a head are visited, and in which orders.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visits {
+    /// Passes of the support, each in its own order. `None`: the queries are taken once, as they come, with all keys.
+    pub rounds: Option<usize>,
+    /// Whether a last pass, over neighbours, follows the rounds for the totals of the background alone.
+    pub totals: bool,
+}
+
+impl Visits {
+    /// Passes in all.
+    pub(crate) fn count(&self) -> usize {
+        self.rounds.unwrap_or(1) + usize::from(self.totals)
+    }
 }
 
 /// What a row has summed over its support so far, beside its numerator.
@@ -118,10 +133,10 @@ pub(crate) fn compute(
     let Scratch { rows: memory, selection, work: buffers } = scratch;
     let tile = Tile::new(head.level, rows, head.query, head.mask, memory);
     selection.reset(rows.len());
-    match head.select {
-        Some(select) if head.passes > 1 => select.select_pass(pass, &tile, selection),
-        Some(select) => select.select(&tile, selection),
-        None => {}
+    match (head.select, head.visits.rounds) {
+        (Some(select), None) => select.select(&tile, selection),
+        (Some(select), Some(rounds)) if pass < rounds => select.select_pass(pass, &tile, selection),
+        _ => {}
     }
     let background = head.summary.map(|summary| match earlier {
         Some(earlier) if summary.memory() > 0 => {
@@ -135,16 +150,17 @@ pub(crate) fn compute(
     });
     let mut work = Work::new(head, tile, selection, background, output, buffers);
     work.earlier = earlier.map(|e| e.carried);
-    if earlier.is_none() && head.passes > 1 {
+    let last = pass + 1 == head.visits.count();
+    if earlier.is_none() && !last {
         work.remember();
     }
     work.blocks();
     work.all_lists();
-    if pass + 1 < head.passes {
-        work.keep();
-    } else {
+    if last {
         (0..work.panels.len()).for_each(|panel| work.finish(panel));
         work.spread_taint();
+    } else {
+        work.keep();
     }
     work.report
 }
@@ -319,15 +335,13 @@ impl<'a> Work<'a> {
         let seen: Vec<PanelSeen<'_>> = panels.map(|p| self.seen(p, block)).collect();
         let start = seen.iter().map(|s| s.hull.start).min().unwrap_or(0);
         let end = seen.iter().map(|s| s.hull.end).max().unwrap_or(0);
+        let hull = start..end;
+        let positions = positions(&block.keys, &hull);
         if let Keys::List(keys) = &block.keys
-            && keys.iter().any(|&k| !(start..end).contains(&(k as usize)))
+            && keys[positions.clone()].iter().any(|&k| !hull.contains(&(k as usize)))
         {
-            return self.block(&within(block, keys, &(start..end)));
+            return self.block(&within(block, keys, &hull));
         }
-        let positions = match &block.keys {
-            Keys::Range(keys) => keys.start.max(start) - keys.start..keys.end.min(end).max(keys.start) - keys.start,
-            Keys::List(keys) => 0..keys.len(),
-        };
         for from in positions.clone().step_by(CHUNK) {
             let chunk = from..(from + CHUNK).min(positions.end);
             if let Keys::List(keys) = &block.keys {
@@ -395,7 +409,8 @@ impl<'a> Work<'a> {
         match keys {
             Keys::Range(range) => (whole, Keys::Range(range.clone())),
             Keys::List(list) => {
-                let rows = Matrix::new("gathered", gathered, list.len(), whole.cols()).expect("a row a key");
+                let rows = &gathered[..list.len() * whole.cols()];
+                let rows = Matrix::new("gathered", rows, list.len(), whole.cols()).expect("a row a key");
                 (rows, Keys::Range(0..list.len()))
             }
         }
@@ -579,7 +594,7 @@ impl<'a> Work<'a> {
         let i = self.tile.rows[r];
         let mut keys = match self.head.select {
             // What earlier passes took is not in this one's selection.
-            Some(select) if self.head.passes > 1 => {
+            Some(select) if self.head.visits.count() > 1 => {
                 let mut selection = Selection::default();
                 selection.reset(1);
                 select
@@ -722,6 +737,21 @@ struct PanelSeen<'b> {
     except: Vec<([u32; PANEL], &'b [u32])>,
 }
 
+/// The positions of a block's keys from the first to the last in a hull.
+fn positions(keys: &Keys, hull: &Range<usize>) -> Range<usize> {
+    match keys {
+        Keys::Range(keys) => {
+            let within = keys.start.max(hull.start)..keys.end.min(hull.end).max(keys.start);
+            within.start.min(within.end) - keys.start..within.end - keys.start
+        }
+        Keys::List(keys) => {
+            let inside = |k: &u32| hull.contains(&(*k as usize));
+            let end = keys.iter().rposition(inside).map_or(0, |last| last + 1);
+            keys.iter().position(inside).unwrap_or(end)..end
+        }
+    }
+}
+
 /// A block without the listed keys outside a hull: no row of it sees them, and a background may not even have them.
 fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
     let inside = |at: &usize| hull.contains(&(keys[*at] as usize));
@@ -731,7 +761,7 @@ fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
     Block { rows: block.rows.clone(), keys: Keys::List(pick(keys)), clip: block.clip.clone(), except }
 }
 
-/// The keys of a block at some positions that lie in a hull, and their positions; all of them where they are listed.
+/// The keys of a block at some positions that lie in a hull, and their positions; of listed ones, all up to the last.
 /// `None`: there is none.
 fn part<'k>(keys: &'k Keys, positions: &Range<usize>, hull: &Range<usize>) -> Option<(Cow<'k, Keys>, Range<usize>)> {
     match keys {
@@ -740,8 +770,16 @@ fn part<'k>(keys: &'k Keys, positions: &Range<usize>, hull: &Range<usize>) -> Op
             let at = part.start.saturating_sub(all.start)..part.end.saturating_sub(all.start);
             (!part.is_empty()).then_some((Cow::Owned(Keys::Range(part)), at))
         }
-        Keys::List(all) if positions.len() == all.len() => Some((Cow::Borrowed(keys), positions.clone())),
-        Keys::List(all) => Some((Cow::Owned(Keys::List(all[positions.clone()].to_vec())), positions.clone())),
+        Keys::List(all) => {
+            let last = all[positions.clone()].iter().rposition(|&k| hull.contains(&(k as usize)))?;
+            let at = positions.start..positions.start + last + 1;
+            let part = if at.len() == all.len() {
+                Cow::Borrowed(keys)
+            } else {
+                Cow::Owned(Keys::List(all[at.clone()].to_vec()))
+            };
+            Some((part, at))
+        }
     }
 }
 

@@ -200,8 +200,9 @@ pub trait Support: Send + Sync + Debug {
 /// A support that has seen its head.
 pub trait Select: Send + Sync {
     /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
-    /// No pair may be in two of them. Only where every row sees the same keys do passes apply: elsewhere the queries
-    /// are taken once, as they come, and [`Select::select`] gives all their keys.
+    /// No pair may be in two of them. Passes apply where every row sees the same keys, or where the support declares
+    /// [`Causality::SelectionSeesFuture`]: elsewhere the queries are taken once, as they come, and [`Select::select`]
+    /// gives all their keys.
     ///
     /// With more than one pass, a row's keys must not depend on the other rows of its tile.
     fn passes(&self) -> usize {
@@ -246,6 +247,12 @@ pub trait Background: Send + Sync + Debug {
 pub trait Summary: Send + Sync {
     /// The background of a tile: features of its queries and sums over all visible keys.
     fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a>;
+
+    /// Whether a tile of any queries, in any order, has right entries where rows see different keys. Totals are asked
+    /// of neighbours even then.
+    fn any_order(&self) -> bool {
+        false
+    }
 
     /// How many numbers a query may leave for later passes over it ([`Select::passes`]); 0: none.
     fn memory(&self) -> usize {
