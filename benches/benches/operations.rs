@@ -136,9 +136,9 @@ fn hide_and_select(criterion: &mut Criterion) {
     let lanes = std::array::from_fn(|lane| lane as u32 % 8);
     let except = [(lanes, &*codes)];
     for (name, seen) in [
-        ("interval", Seen { interval: Some(&ends), except: &[] }),
-        ("codes", Seen { interval: None, except: &except }),
-        ("both", Seen { interval: Some(&ends), except: &except }),
+        ("interval", Seen { interval: Some(&ends), only: None, except: &[] }),
+        ("codes", Seen { interval: None, only: None, except: &except }),
+        ("both", Seen { interval: Some(&ends), only: None, except: &except }),
     ] {
         in_place(criterion, "hide", &format!("{name},keys={KEYS}"), &scores, |level, scores| {
             black_box(kernel::hide(level, &keys, &seen, scores, &mut entries));

@@ -1,10 +1,14 @@
 //! Exact top-k: the heaviest visible keys of each row, found by scoring all of them.
 
 use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
-use scatterbrain_core::tile::{Causality, Head, Keys, Select, Selection, Support, Tile};
+use scatterbrain_core::tile::{Block, Causality, Head, Keys, Select, Selection, Support, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+
+/// As long as a tile's keys are at most so many times the budget, a dense block with single pairs chosen is quicker
+/// than lists: a pair costs a fourth in it.
+const DENSE: usize = 4;
 
 /// The `budget` visible keys with the largest logits; among equals the earlier key.
 ///
@@ -55,7 +59,9 @@ impl Select for Prepared<'_> {
         let Head { key, query, scale, level, .. } = self.head;
         let mut panel = vec![0.0; key.cols() * PANEL];
         let (mut scores, mut chosen) = (Vec::new(), Vec::new());
-        for (rows, lists) in tile.rows.chunks(PANEL).zip(selection.lists.chunks_mut(PANEL)) {
+        let all = seen_by_any(tile, tile.rows);
+        let mut only = (all.len() <= DENSE * self.budget).then(|| vec![0u64; all.len()]);
+        for (first, rows) in (0..).step_by(PANEL).zip(tile.rows.chunks(PANEL)) {
             let keys = seen_by_any(tile, rows);
             kernel::pack(level, query, rows, scale, &mut panel);
             scores.resize(keys.len() * PANEL, 0.0);
@@ -64,9 +70,21 @@ impl Select for Prepared<'_> {
             chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
             // More than u32::MAX keys cannot be listed.
             kernel::select(level, &mut scores, self.budget.try_into().unwrap_or(u32::MAX), &mut chosen);
-            for (lane, list) in lists.iter_mut().enumerate() {
-                list_chosen(&chosen, lane, keys.start as u32, self.budget, list);
+            for lane in 0..rows.len() {
+                let row = first + lane;
+                match &mut only {
+                    Some(only) => {
+                        for_chosen(&chosen, lane, |at| only[keys.start - all.start + at] |= 1 << row);
+                    }
+                    None => {
+                        selection.lists[row].reserve(self.budget);
+                        for_chosen(&chosen, lane, |at| selection.lists[row].push((keys.start + at) as u32));
+                    }
+                }
             }
+        }
+        if only.is_some() {
+            selection.blocks.push(Block { only, ..Block::new(0..tile.rows.len(), Keys::Range(all)) });
         }
     }
 }
@@ -93,13 +111,12 @@ fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) 
     }
 }
 
-/// Appends the keys whose bits are set for a lane; bit 0 is key `start`.
-fn list_chosen(chosen: &[u32], lane: usize, start: u32, budget: usize, list: &mut Vec<u32>) {
-    list.reserve(budget);
+/// The positions of the keys whose bits are set for a lane.
+fn for_chosen(chosen: &[u32], lane: usize, mut take: impl FnMut(usize)) {
     for (word, lanes) in chosen.chunks_exact(PANEL).enumerate() {
         let mut bits = lanes[lane];
         while bits != 0 {
-            list.push(start + (word * WORD) as u32 + bits.trailing_zeros());
+            take(word * WORD + bits.trailing_zeros() as usize);
             bits &= bits - 1;
         }
     }

@@ -234,10 +234,15 @@ impl<'a> Work<'a> {
         buffers: &'a mut Buffers,
     ) -> Self {
         let count = tile.rows.len();
-        let panels: Vec<Lanes> = (0..count)
+        let mut panels: Vec<Lanes> = (0..count)
             .step_by(PANEL)
             .map(|start| Lanes::new(start..(start + PANEL).min(count), background.as_deref()))
             .collect();
+        if background.is_some() && head.visits.count() == 1 && !head.mask.has_boolean() {
+            for r in (0..count).filter(|&r| holds_all(selection, r, head.mask.range(tile.rows[r] as usize))) {
+                panels[r / PANEL].forgo_background(r % PANEL);
+            }
+        }
         let d_v = head.value.cols();
         buffers.numerator.clear();
         buffers.numerator.resize(panels.len() * d_v * PANEL, 0.0);
@@ -401,7 +406,12 @@ impl<'a> Work<'a> {
                 lanes[lane] = e.rows[at];
             }
         }
-        PanelSeen { panel, ends, hull: first.min(end)..end, core: if whole { core } else { 0..0 }, except }
+        let only = block.only.as_ref().map(|only| {
+            // Bit 0 of a lane word is the panel's first row.
+            let (up, down) = (block.rows.start.saturating_sub(rows.start), rows.start.saturating_sub(block.rows.start));
+            only.iter().map(|&bits| ((bits >> down << up) & 0xffff) as u32).collect()
+        });
+        PanelSeen { panel, ends, hull: first.min(end)..end, core: if whole { core } else { 0..0 }, only, except }
     }
 
     /// The rows of key or value that `keys` names, and where they stand in them: gathered ones stand in order.
@@ -499,7 +509,7 @@ impl<'a> Work<'a> {
         let rescale = weigh(level, &mut scores, &mut carried.max);
         carried.sum = carried.sum * rescale + scores.iter().sum::<f32>();
         row.numerator.iter_mut().for_each(|n| *n *= rescale);
-        if let Some(background) = &mut self.background {
+        if let Some(background) = self.background.as_mut().filter(|_| row.log_scale > f32::NEG_INFINITY) {
             entries.resize(keys.len(), 0.0);
             background.entries_row(r, keys, &mut entries);
             let factor = shrink(row.log_scale, carried.max);
@@ -571,6 +581,9 @@ impl<'a> Work<'a> {
             return Denominator::Nothing;
         }
         let full = row.pairs as usize == visible;
+        if full && log_scale == f32::NEG_INFINITY && total.is_finite() && row.taken.is_finite() {
+            return Denominator::Usable { value: row.sum, factor: 0.0 };
+        }
         let factor = shrink(log_scale, row.max);
         let value = row.sum + factor * (total - row.taken);
         let terms = row.sum + factor * (total.abs() + row.taken_magnitude);
@@ -705,6 +718,12 @@ impl Lanes {
         Self { rows, running, log_scale, taken: Taken::default(), pairs: [0; PANEL] }
     }
 
+    /// Leaves a row to its support.
+    fn forgo_background(&mut self, lane: usize) {
+        self.log_scale[lane] = f32::NEG_INFINITY;
+        self.running.max[lane] = f32::NEG_INFINITY;
+    }
+
     fn get(&self, lane: usize) -> Carried {
         Carried {
             max: self.running.max[lane],
@@ -733,8 +752,33 @@ struct PanelSeen<'b> {
     hull: Range<usize>,
     /// What every lane sees.
     core: Range<usize>,
+    /// Bits of the lanes that a key goes with.
+    only: Option<Vec<u32>>,
     /// Codes of lanes and keys that hide a pair where they agree.
     except: Vec<([u32; PANEL], &'b [u32])>,
+}
+
+/// Whether a selection has every key that a row sees, so that nothing is left to the background. Blocks with single
+/// pairs taken out are not looked into.
+fn holds_all(selection: &Selection, row: usize, seen: Range<usize>) -> bool {
+    let mut missing = seen.len();
+    let list = selection.lists.get(row).map_or(&[][..], |list| list);
+    let blocks =
+        || selection.blocks.iter().filter(|b| b.rows.contains(&row) && b.only.is_none() && b.except.is_empty());
+    let most = list.len() + blocks().map(|b| b.keys.len()).sum::<usize>();
+    if seen.is_empty() || most < missing {
+        return false;
+    }
+    missing = missing.saturating_sub(list.iter().filter(|&&k| seen.contains(&(k as usize))).count());
+    for block in blocks() {
+        let clip = block.clip.as_ref().map_or(seen.clone(), |clip| clip[row - block.rows.start].clone());
+        let inside = clip.start.max(seen.start)..clip.end.min(seen.end);
+        missing = missing.saturating_sub(match &block.keys {
+            Keys::Range(keys) => keys.end.min(inside.end).saturating_sub(keys.start.max(inside.start)),
+            Keys::List(keys) => keys.iter().filter(|&&k| inside.contains(&(k as usize))).count(),
+        });
+    }
+    missing == 0
 }
 
 /// The positions of a block's keys from the first to the last in a hull.
@@ -758,7 +802,8 @@ fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
     let kept: Vec<usize> = (0..keys.len()).filter(inside).collect();
     let pick = |of: &[u32]| kept.iter().map(|&at| of[at]).collect::<Vec<u32>>();
     let except = block.except.iter().map(|e| Except { rows: e.rows.clone(), keys: pick(&e.keys) }).collect();
-    Block { rows: block.rows.clone(), keys: Keys::List(pick(keys)), clip: block.clip.clone(), except }
+    let only = block.only.as_ref().map(|only| kept.iter().map(|&at| only[at]).collect());
+    Block { rows: block.rows.clone(), keys: Keys::List(pick(keys)), clip: block.clip.clone(), only, except }
 }
 
 /// The keys of a block at some positions that lie in a hull, and their positions; of listed ones, all up to the last.
@@ -806,7 +851,8 @@ fn hide(
     };
     let all = core == (0..keys.len());
     let interval = (!all).then_some(&seen.ends);
-    if seen.except.is_empty() {
+    let only = seen.only.as_ref().map(|only| &only[at.clone()]);
+    if only.is_none() && seen.except.is_empty() {
         lanes.pairs.iter_mut().for_each(|p| *p += core.len() as u32);
         for edge in [0..core.start, core.end..keys.len()].into_iter().filter(|edge| !edge.is_empty()) {
             let part = match keys {
@@ -815,12 +861,18 @@ fn hide(
             };
             let edge = edge.start * PANEL..edge.end * PANEL;
             let entries = entries.get_mut(edge.clone()).unwrap_or_default();
-            let kept = kernel::hide(head.level, &part, &Seen { interval, except: &[] }, &mut scores[edge], entries);
+            let kept = kernel::hide(
+                head.level,
+                &part,
+                &Seen { interval, only: None, except: &[] },
+                &mut scores[edge],
+                entries,
+            );
             lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
         }
     } else {
         let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[at.clone()])).collect();
-        let kept = kernel::hide(head.level, keys, &Seen { interval, except: &except }, scores, entries);
+        let kept = kernel::hide(head.level, keys, &Seen { interval, only, except: &except }, scores, entries);
         lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
     }
     if head.mask.has_boolean() {

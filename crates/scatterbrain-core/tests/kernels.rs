@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), bounded in any::<bool>(), seed in any::<u64>()) {
+    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), bounded in any::<bool>(), chosen in any::<bool>(), seed in any::<u64>()) {
         let mut rng = Seed(seed).stream(0);
         let keys = if listed { Keys::List((0..count).map(|_| rng.below(60) as u32).collect()) } else { Keys::Range(7..7 + count) };
         let from: [u32; PANEL] = std::array::from_fn(|_| rng.below(40) as u32);
@@ -147,17 +147,21 @@ proptest! {
         let lane_codes: [u32; PANEL] = std::array::from_fn(|_| rng.below(3) as u32);
         let key_codes: Vec<u32> = (0..count).map(|_| rng.below(3) as u32).collect();
         let except = if codes { vec![(lane_codes, &*key_codes)] } else { vec![] };
+        let bits: Vec<u32> = (0..count).map(|_| rng.below(1 << PANEL) as u32).collect();
         let scores = rng.normals(count * PANEL);
         for level in Level::available() {
             let (mut got, mut entries) = (scores.clone(), scores.clone());
             let ends = [from, to];
             let interval = bounded.then_some(&ends);
-            let kept = kernel::hide(level, &keys, &Seen { interval, except: &except }, &mut got, &mut entries);
+            let only = chosen.then_some(&*bits);
+            let kept = kernel::hide(level, &keys, &Seen { interval, only, except: &except }, &mut got, &mut entries);
             for lane in 0..PANEL {
                 let mut expected = 0;
                 for at in 0..count {
                     let key = keys.get(at) as u32;
-                    let visible = (!bounded || (from[lane] <= key && key < to[lane])) && !(codes && lane_codes[lane] == key_codes[at]);
+                    let inside = !bounded || (from[lane] <= key && key < to[lane]);
+                    let taken = !chosen || bits[at] >> lane & 1 == 1;
+                    let visible = inside && taken && !(codes && lane_codes[lane] == key_codes[at]);
                     let x = scores[at * PANEL + lane];
                     expected += u32::from(visible);
                     prop_assert_eq!(got[at * PANEL + lane], if visible { x } else { f32::NEG_INFINITY });
