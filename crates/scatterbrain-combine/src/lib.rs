@@ -13,7 +13,7 @@
 //! ```
 //!
 //! is computed tile by tile as totals over all keys plus corrections A − φ·φ on 𝒮; nothing of size n × m is
-//! built outside [`dense_matrix`].
+//! built outside [`dense_matrix`] and [`decompose`], the robust PCA of such a matrix.
 //!
 //! **Architecture Invariant:** this is the only crate that introduces hashes, features and blocks to each other.
 
@@ -21,6 +21,7 @@
 
 mod attend;
 mod check;
+pub mod decompose;
 mod dense;
 mod hashed;
 mod merge;
