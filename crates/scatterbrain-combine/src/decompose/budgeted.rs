@@ -13,6 +13,9 @@ use scatterbrain_core::{Error, Rng};
 /// A residual under this is rounding.
 const EXACT: f64 = 1e-14;
 
+/// Columns and values of a row of S.
+type Entries = Vec<(u32, f64)>;
+
 /// Current L and S of A, and what the next step starts from.
 pub(super) struct Fit<'a> {
     pub(super) input: Input<'a>,
@@ -81,7 +84,7 @@ impl<'a> Fit<'a> {
         let left = self.low_rank.scaled_left();
         let left = MatRef::from_row_major_slice(&left, self.input.n, rank);
         let right = MatRef::from_row_major_slice(&self.low_rank.right, m, rank);
-        let blocks: Vec<(f64, Vec<Vec<(u32, f64)>>)> = self
+        let blocks: Vec<(f64, Vec<Entries>)> = self
             .x
             .data
             .par_chunks_mut(BLOCK * m)

@@ -99,8 +99,11 @@ pub(super) fn orthonormal(mut columns: Mat<f64>) -> Mat<f64> {
     q
 }
 
+/// U, σ, V.
+type Triples = (Mat<f64>, Vec<f64>, Mat<f64>);
+
 /// X = U diag(σ) Vᵀ, σ falling, min(rows, cols) of them.
-pub(super) fn thin_svd(x: MatRef<'_, f64>) -> Result<(Mat<f64>, Vec<f64>, Mat<f64>), DecomposeError> {
+pub(super) fn thin_svd(x: MatRef<'_, f64>) -> Result<Triples, DecomposeError> {
     let (n, m) = x.shape();
     let size = n.min(m);
     let (mut u, mut v, mut s) = (Mat::zeros(n, size), Mat::zeros(m, size), Diag::<f64>::zeros(size));
