@@ -98,7 +98,7 @@ pub(crate) struct DecomposeOptions {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) lambda: Option<f64>,
 
-    /// What counts as converged [default: 0.001]
+    /// What counts as converged [default: 0.002 for pcp, else 0.001]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) tolerance: Option<f64>,
 
