@@ -20,6 +20,7 @@ const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
 const SUMMARY: &str = "crates/scatterbrain-features/src/summary.rs";
+const PURSUIT: &str = "crates/scatterbrain-combine/src/decompose/pursuit.rs";
 const FEATURE_TILE: &str = "crates/scatterbrain-features/src/tile.rs";
 
 const fn fault(
@@ -145,6 +146,35 @@ pub(super) const FAULTS: &[Fault] = &[
         "crates/scatterbrain-blocks/src/topk.rs",
         "kernel::pack(level, query, rows, scale, &mut panel);",
         "kernel::pack(level, query, rows, -scale, &mut panel);",
+    ),
+    fault(
+        "multipliers-beyond-lambda",
+        COMBINE,
+        PURSUIT,
+        "wanted.clamp(-lambda, lambda)",
+        "wanted.clamp(-1.1 * lambda, lambda)",
+    ),
+    fault("singular-values-not-shrunk", COMBINE, PURSUIT, "|v| v - 1.0 / self.penalty", "|v| v - 0.9 / self.penalty"),
+    fault(
+        "missed-singular-value-accepted",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/partial_svd.rs",
+        "    is_positive_definite(Mat",
+        "    true || is_positive_definite(Mat",
+    ),
+    fault(
+        "smallest-entries-of-a-row",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/top.rs",
+        "magnitude(b).total_cmp(&magnitude(a))",
+        "magnitude(a).total_cmp(&magnitude(b))",
+    ),
+    fault(
+        "rank-costs-one-unit",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/yardstick.rs",
+        "(self.budget - 2 * rank)",
+        "(self.budget - rank)",
     ),
 ];
 
