@@ -21,7 +21,8 @@ use scatterbrain_core::Matrix;
 /// than m, neither rank nor entries, a stopping rule that makes no sense; no convergence; cancellation.
 ///
 /// # Cost
-/// O(n m (r + 10)) time an iteration; `8 n m` bytes beside the input, and `12 k n` for S.
+/// O(n m (r + 10)) time an iteration, a full singular value decomposition each where r + 10 exceeds half of min(n, m);
+/// `8 n m` bytes beside the input, and `12 k n` for S.
 ///
 /// ```
 /// use scatterbrain_combine::decompose::{Split, SplitOptions, go_dec, silent};

@@ -74,7 +74,9 @@ impl Default for PursuitOptions {
 ///
 /// # Cost
 /// An iteration takes O(n m r), r the rank so far, and two passes over four n × m matrices; `32 n m` bytes beside the
-/// input, and `16 min(n, m)²` for the proof.
+/// input, and `16 min(n, m)²` for the proof. Products with r columns dominate: two thirds of the samples of a profile at
+/// n = 2048. On two cores shared with other work, n = m = 2048 took 2.6 s for rank 40 planted under 5 % of entries
+/// (tolerance 1e-6, 15 iterations), and 28 s and 48 s for two heads of a causal model (ranks 82 and 260).
 ///
 /// ```
 /// use scatterbrain_combine::decompose::{PursuitOptions, principal_component_pursuit, silent};
