@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod amplification;
+mod check;
 mod combined_estimator;
 mod error;
 mod pair;
@@ -32,6 +33,7 @@ mod variance_positive;
 mod variance_trigonometric;
 
 pub use amplification::amplification;
+pub use check::{Check, CheckReport, Claim, Doubt, Draws, Estimator, Interval, Sample, Tilt, Tilted, Verdict};
 pub use combined_estimator::{mse_biased_background, mse_sparse_alone, variance_combined};
 pub use error::{Error, Result};
 pub use pair::Pair;

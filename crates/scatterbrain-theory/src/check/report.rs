@@ -1,0 +1,134 @@
+//! What a check found.
+
+use super::interval::ROUNDING;
+use super::moments::Moments;
+use super::{Check, Claim, Estimator, Interval, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// What a [`Check`] found.
+///
+/// ```
+/// use scatterbrain_theory::{Check, Claim, Doubt, Estimator, Verdict};
+/// let check = Check { max_trials: 10_000, ..Check::default() };
+/// // A Cauchy number has no mean: no verdict about one.
+/// let report = check.run(Claim::Equals(0.1), Estimator::Mean, |draws| {
+///     draws.standard_normal() / draws.standard_normal()
+/// })?;
+/// assert_eq!((report.verdict, report.doubt), (Verdict::Undecided, Some(Doubt::HeavyTail)));
+/// assert_eq!(report.trials, 10_000);
+/// # Ok::<(), scatterbrain_theory::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// What was claimed.
+    pub claim: Claim,
+    /// Which quantity it is about.
+    pub estimator: Estimator,
+    /// How it was checked.
+    pub check: Check,
+    /// The empirical value; `None` without trials or where a sample is not finite.
+    pub value: Option<f64>,
+    /// The empirical standard error of the value; `None` as above.
+    pub standard_error: Option<f64>,
+    /// The confidence interval of the last stage; the whole line where nothing is known.
+    pub interval: Interval,
+    /// (value − prediction)/standard error; `None` where that is no finite number.
+    pub z_score: Option<f64>,
+    /// Trials drawn.
+    pub trials: u64,
+    /// Trials over their empirical kurtosis; `trials` where all terms are equal.
+    pub effective_trials: f64,
+    /// What came of the claim.
+    pub verdict: Verdict,
+    /// Why it is undecided.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why a claim is undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Doubt {
+    /// The interval reaches from inside the tolerance to outside of it.
+    Wide,
+    /// Fewer than [`Check::MIN_TRIALS`] trials.
+    FewTrials,
+    /// Fewer than [`Check::MIN_EFFECTIVE_TRIALS`] effective trials: the interval is not to be trusted.
+    HeavyTail,
+    /// A sample, or its square, is NaN or infinite.
+    NotFinite,
+    /// No finite number of finite samples shows an infinite value.
+    InfinitePrediction,
+}
+
+impl CheckReport {
+    /// Judges moments of terms divided by `scale`.
+    pub(super) fn judge(
+        check: &Check,
+        claim: Claim,
+        estimator: Estimator,
+        moments: &Moments,
+        scale: f64,
+        t: f64,
+    ) -> Self {
+        let n = moments.trials as f64;
+        let is_known = moments.trials > 0 && !moments.is_broken();
+        let is_event = estimator == Estimator::Probability && !moments.weighted;
+        let is_constant = moments.spread() <= ROUNDING * moments.largest();
+        let interval = match () {
+            _ if !is_known => Interval::LINE,
+            _ if is_event => Interval::chernoff((moments.mean * scale * n).round(), n, t),
+            _ if is_constant => Interval::constant(moments, t, 1.0 / scale).scaled(scale),
+            _ => Interval::bernstein(moments, t).scaled(scale),
+        };
+        let prediction = claim.prediction();
+        let value = (moments.mean * scale).is_finite().then_some(moments.mean * scale).filter(|_| is_known);
+        let standard_error = value.map(|_| (moments.powers[0] / n / (n - 1.0).max(1.0)).sqrt() * scale);
+        let z_score = value.zip(standard_error).map(|(v, e)| (v - prediction) / e).filter(|z| z.is_finite());
+        let [second, _, fourth] = moments.powers;
+        let effective_trials = if is_constant && is_known { n } else { second * (second / fourth) };
+        let effective_trials = if effective_trials.is_finite() { effective_trials } else { 0.0 };
+
+        let band = claim.band(check.tolerance * prediction.abs());
+        // A constant is judged by itself as to what holds, and by its interval as to what is refuted.
+        let found = if is_constant && is_known {
+            let half = ROUNDING * moments.largest() * scale;
+            let value = moments.mean * scale;
+            Interval { low: value - half, high: value + half }
+        } else {
+            interval
+        };
+        let decided = |verdict| (verdict, None);
+        let doubtful = |doubt| (Verdict::Undecided, Some(doubt));
+        let (verdict, doubt) = match () {
+            _ if moments.is_broken() => doubtful(Doubt::NotFinite),
+            _ if moments.trials == 0 => doubtful(Doubt::FewTrials),
+            _ if claim.is_trivial() => decided(Verdict::Holds),
+            _ if prediction.is_infinite() => doubtful(Doubt::InfinitePrediction),
+            _ if !is_event && moments.trials < Check::MIN_TRIALS => doubtful(Doubt::FewTrials),
+            _ if !is_event && effective_trials < Check::MIN_EFFECTIVE_TRIALS => doubtful(Doubt::HeavyTail),
+            _ if interval.outside(&band) => decided(Verdict::Refuted),
+            _ if found.inside(&band) => decided(Verdict::Holds),
+            _ => doubtful(Doubt::Wide),
+        };
+        Self {
+            claim,
+            estimator,
+            check: *check,
+            value,
+            standard_error,
+            interval,
+            z_score,
+            trials: moments.trials,
+            effective_trials,
+            verdict,
+            doubt,
+        }
+    }
+
+    /// Whether the interval is trusted and as narrow as was asked for.
+    pub(super) fn is_narrow(&self) -> bool {
+        let trusted = !matches!(self.doubt, Some(Doubt::FewTrials | Doubt::HeavyTail | Doubt::NotFinite));
+        let prediction = self.claim.prediction().abs();
+        let size = self.value.map_or(0.0, f64::abs).max(if prediction.is_finite() { prediction } else { 0.0 });
+        trusted && self.interval.width() <= self.check.relative_width * size
+    }
+}
