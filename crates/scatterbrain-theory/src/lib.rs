@@ -24,6 +24,7 @@ mod amplification;
 mod check;
 mod combined_estimator;
 mod error;
+mod kurtosis_positive;
 mod pair;
 mod second_moment_oprf;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use amplification::amplification;
 pub use check::{Check, CheckReport, Claim, Doubt, Draws, Estimator, Interval, Sample, Tilt, Tilted, Verdict};
 pub use combined_estimator::{mse_biased_background, mse_sparse_alone, variance_combined};
 pub use error::{Error, Result};
+pub use kurtosis_positive::kurtosis_positive;
 pub use pair::Pair;
 pub use second_moment_oprf::second_moment_oprf;
 pub use variance_hyperbolic::variance_hyperbolic;

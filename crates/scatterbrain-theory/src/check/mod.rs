@@ -17,7 +17,7 @@ pub use report::{CheckReport, Doubt};
 pub use tilt::{Tilt, Tilted};
 
 use crate::error::{Result, suppose};
-use moments::Moments;
+use moments::{Moments, Unit};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ const WAVE: u64 = 256;
 /// Compares what a formula predicts with what a sampler gives.
 ///
 /// [`Check::run`] draws in stages, each doubling the number of trials, until the confidence interval is narrow enough
-/// or `max_trials` are drawn, and judges the last interval. What is judged is the claim *up to `tolerance`*:
+/// and tells, or `max_trials` are drawn, and judges the last interval. What is judged is the claim *up to `tolerance`*:
 /// "the value is the prediction, within tolerance·|prediction|".
 ///
 /// | claim | holds where the interval | refuted where the interval |
@@ -63,17 +63,26 @@ const WAVE: u64 = 256;
 /// every N and every p, 0 and 1 included.
 ///
 /// # Heavy tails
-/// A sample whose variance rests on a handful of trials says nothing about its own error.
-/// The effective number of trials N_eff = (Σ(y − ȳ)²)²/Σ(y − ȳ)⁴ is N over the empirical kurtosis: the relative error
-/// of V is about N_eff^(−1/2). Below [`Check::MIN_EFFECTIVE_TRIALS`] no verdict but `Undecided` is given
-/// ([`Doubt::HeavyTail`]).
-/// Positive features need it: one has kurtosis about e^{4|q+k|²}, 10⁷ at |q+k|² = 4,
-/// and the terms of its variance the power e^{16|q+k|²}.
+/// A variance that rests on a handful of trials says nothing of the error of the mean. Two figures tell:
+///
+/// - the effective number of trials N_eff = (Σ(y − ȳ)²)²/Σ(y − ȳ)⁴, which is N over the empirical kurtosis, so that the
+///   relative error of V is about N_eff^(−1/2);
+/// - the tail index ξ, P[|y − c| > x] ~ x^(−1/ξ) for the largest terms, by Hill's estimate. The variance is finite for
+///   ξ < ½. That of log-normal terms always is, but it is seen only where ξ < ½ at the largest terms drawn:
+///   with y = e^{sω} the mass of E y² lies about ω = 2s, and ξ = s/ω there.
+///
+/// Below [`Check::MIN_EFFECTIVE_TRIALS`] or above [`Check::MAX_TAIL_INDEX`] the only verdict is `Undecided`
+/// ([`Doubt::HeavyTail`]). Both limits are measured: no false verdict in 27 000 runs on means, second moments and
+/// variances of positive features with |q + k|² from ½ to 4, where without the tail index up to 1 in 80 was false.
+/// Positive features need it: one has kurtosis about e^{4|q + k|²} ([`crate::kurtosis_positive()`]), 10⁷ at
+/// |q + k|² = 4, and the terms of its second moment about e^{16|q + k|²}: with 4·10⁶ trials their variance is checked
+/// up to |q + k|² about 1, their mean up to 4.
 /// Where ω is Gaussian, [`Tilt`] moves the draws to where the mass is.
 ///
-/// Terms that are all equal (zero variance) are taken for a constant with an interval that allows for an event never
-/// seen: the constant ± its size (1 for 0)·t/N.
-/// No test from samples can see a rare event that was never drawn and resembles nothing that was; that is a hypothesis.
+/// Terms that are all equal (zero variance) are taken for a constant, with an interval that allows for an event never
+/// seen: the constant ± its size (1 for 0)·t/N. Terms that are all 0 agree with a prediction of 0.
+/// No test from samples can see a rare event that was never drawn and resembles nothing that was; that there is none is
+/// a hypothesis.
 ///
 /// # Randomness
 /// Blocks of 4096 trials, each with its own stream from the seed and the index of the block, merged in order:
@@ -122,6 +131,9 @@ impl Check {
     /// Fewest effective trials for a verdict from empirical variances.
     pub const MIN_EFFECTIVE_TRIALS: f64 = 12.0;
 
+    /// Largest tail index for a verdict from empirical variances.
+    pub const MAX_TAIL_INDEX: f64 = 0.6;
+
     /// Draws trials of `sampler` and judges `claim` about what `estimator` makes of them.
     ///
     /// The sampler gives a number, a `bool` for an event, or a weighted [`Sample`]; all that is random in it has to
@@ -158,13 +170,13 @@ impl Check {
         let trial = |draws: &mut Draws| estimator.term(|| sampler(draws).into());
         let stages = stages(self.max_trials);
         let t = (2.0 * stages.len() as f64 / self.error_probability).ln();
-        let scale = Moments::of_block(self.seed, 0, self.max_trials.min(BLOCK), 1.0, &trial).scale();
+        let unit = Moments::of_block(self.seed, 0, self.max_trials.min(BLOCK), Unit::ONE, &trial).unit();
         let mut moments = Moments::default();
-        let mut report = CheckReport::judge(self, claim, estimator, &moments, scale, t);
+        let mut report = CheckReport::judge(self, claim, estimator, &moments, unit.scale, t);
         for target in stages {
-            moments = self.extend(moments, target, scale, &trial);
-            report = CheckReport::judge(self, claim, estimator, &moments, scale, t);
-            if report.is_narrow() || moments.is_broken() {
+            moments = self.extend(moments, target, unit, &trial);
+            report = CheckReport::judge(self, claim, estimator, &moments, unit.scale, t);
+            if report.is_finished() || moments.is_broken() {
                 break;
             }
         }
@@ -191,7 +203,7 @@ impl Check {
         &self,
         mut moments: Moments,
         target: u64,
-        scale: f64,
+        unit: Unit,
         trial: &(impl Fn(&mut Draws) -> estimator::Term + Sync),
     ) -> Moments {
         let last = target.div_ceil(BLOCK);
@@ -200,7 +212,7 @@ impl Check {
             let end = last.min(first + WAVE);
             let of_block = |block: u64| {
                 let trials = BLOCK.min(target - block * BLOCK);
-                Moments::of_block(self.seed, block, trials, scale, trial)
+                Moments::of_block(self.seed, block, trials, unit, trial)
             };
             let blocks: Vec<Moments> = (first..end).into_par_iter().map(of_block).collect();
             moments = blocks.iter().fold(moments, Moments::merge);

@@ -38,6 +38,8 @@ pub struct CheckReport {
     pub trials: u64,
     /// Trials over their empirical kurtosis; `trials` where all terms are equal.
     pub effective_trials: f64,
+    /// Hill's estimate of the tail index of the terms; `None` where it has none.
+    pub tail_index: Option<f64>,
     /// What came of the claim.
     pub verdict: Verdict,
     /// Why it is undecided.
@@ -51,7 +53,8 @@ pub enum Doubt {
     Wide,
     /// Fewer than [`Check::MIN_TRIALS`] trials.
     FewTrials,
-    /// Fewer than [`Check::MIN_EFFECTIVE_TRIALS`] effective trials: the interval is not to be trusted.
+    /// Fewer than [`Check::MIN_EFFECTIVE_TRIALS`] effective trials, or a tail index above [`Check::MAX_TAIL_INDEX`]:
+    /// the interval is not to be trusted.
     HeavyTail,
     /// A sample, or its square, is NaN or infinite.
     NotFinite,
@@ -87,15 +90,12 @@ impl CheckReport {
         let effective_trials = if is_constant && is_known { n } else { second * (second / fourth) };
         let effective_trials = if effective_trials.is_finite() { effective_trials } else { 0.0 };
 
+        let tail_index = if is_constant { 0.0 } else { moments.tail_index() };
+        let is_heavy = effective_trials < Check::MIN_EFFECTIVE_TRIALS || tail_index > Check::MAX_TAIL_INDEX;
+
         let band = claim.band(check.tolerance * prediction.abs());
-        // A constant is judged by itself as to what holds, and by its interval as to what is refuted.
-        let found = if is_constant && is_known {
-            let half = ROUNDING * moments.largest() * scale;
-            let value = moments.mean * scale;
-            Interval { low: value - half, high: value + half }
-        } else {
-            interval
-        };
+        // No interval lies inside the tolerance of 0, which is what a variance of 0 is predicted to be.
+        let is_zero = moments.largest() == 0.0 && prediction == 0.0;
         let decided = |verdict| (verdict, None);
         let doubtful = |doubt| (Verdict::Undecided, Some(doubt));
         let (verdict, doubt) = match () {
@@ -104,9 +104,9 @@ impl CheckReport {
             _ if claim.is_trivial() => decided(Verdict::Holds),
             _ if prediction.is_infinite() => doubtful(Doubt::InfinitePrediction),
             _ if !is_event && moments.trials < Check::MIN_TRIALS => doubtful(Doubt::FewTrials),
-            _ if !is_event && effective_trials < Check::MIN_EFFECTIVE_TRIALS => doubtful(Doubt::HeavyTail),
+            _ if !is_event && is_heavy => doubtful(Doubt::HeavyTail),
             _ if interval.outside(&band) => decided(Verdict::Refuted),
-            _ if found.inside(&band) => decided(Verdict::Holds),
+            _ if interval.inside(&band) || (is_zero && !is_event) => decided(Verdict::Holds),
             _ => doubtful(Doubt::Wide),
         };
         Self {
@@ -119,16 +119,17 @@ impl CheckReport {
             z_score,
             trials: moments.trials,
             effective_trials,
+            tail_index: Some(tail_index).filter(|x| x.is_finite()),
             verdict,
             doubt,
         }
     }
 
-    /// Whether the interval is trusted and as narrow as was asked for.
-    pub(super) fn is_narrow(&self) -> bool {
-        let trusted = !matches!(self.doubt, Some(Doubt::FewTrials | Doubt::HeavyTail | Doubt::NotFinite));
+    /// Whether the interval is as narrow as was asked for, and more trials would not help to a verdict.
+    pub(super) fn is_finished(&self) -> bool {
+        let is_settled = matches!(self.doubt, None | Some(Doubt::InfinitePrediction));
         let prediction = self.claim.prediction().abs();
         let size = self.value.map_or(0.0, f64::abs).max(if prediction.is_finite() { prediction } else { 0.0 });
-        trusted && self.interval.width() <= self.check.relative_width * size
+        is_settled && self.interval.width() <= self.check.relative_width * size
     }
 }
