@@ -163,7 +163,7 @@ fn mean_of_sines(d: f64) -> impl Iterator<Item = (f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::{block, dot};
+    use crate::simulation::{block, dot, orthogonal, simplex};
     use crate::{Check, Claim, Draws, Estimator, Verdict};
 
     /// Householder's QR without the sign fix: every reflection turns its column to the negative axis where the first
@@ -200,6 +200,47 @@ mod tests {
             assert_eq!(report.verdict, Verdict::Refuted, "{report:?}");
             assert!((report.value.unwrap() - expected).abs() < 0.01, "{report:?}");
             assert_eq!(Check::default().run(claim, Estimator::Mean, fixed).unwrap().verdict, Verdict::Holds);
+        }
+    }
+
+    /// Exponentials and cosines of two directions, within 1 %, at |z|² = 1 and 4, where coupled and independent
+    /// directions differ by more; in an odd dimension the series of the cosine does not end.
+    #[test]
+    fn two_directions() {
+        use Directions::{HaarOrthogonal, HaarSimplex};
+        fn pair<const D: usize>(draws: &mut Draws, directions: Directions, sign: f64) -> f64 {
+            let shape = if directions == HaarSimplex { simplex::<D> } else { orthogonal };
+            let rows = block(draws, shape);
+            rows[0][0] + sign * rows[1][0]
+        }
+        let check = Check { tolerance: 0.01, relative_width: 0.01, max_trials: 8_000_000, ..Check::default() };
+        let holds = |value, sampler: &(dyn Fn(&mut Draws) -> f64 + Sync), of: &str| {
+            let report = check.run(Claim::Equals(value), Estimator::Mean, sampler).unwrap();
+            assert_eq!(report.verdict, Verdict::Holds, "{of}: {report:?}");
+        };
+        for directions in [HaarOrthogonal, HaarSimplex] {
+            let of = |d, symmetric| Coupled::new("", directions, d, 1.0, symmetric).unwrap();
+            holds(
+                1f64.exp() + of(3, false).exponential(1.0, 0.0),
+                &|draws| pair::<3>(draws, directions, 1.0).exp(),
+                "sum",
+            );
+            holds(
+                1f64.exp() + of(4, true).exponential(1.0, 0.0),
+                &|draws| (pair::<4>(draws, directions, 1.0).exp() + pair::<4>(draws, directions, -1.0).exp()) / 2.0,
+                "sum and difference",
+            );
+            let cosine = |x: f64, y: f64| (2.0 * x).cos() / 2.0 + (2.0 * y).cos() / 2.0 + 1.0;
+            holds(
+                1.0 + (-4f64).exp() + of(3, true).cosine(4.0),
+                &|draws| cosine(pair::<3>(draws, directions, 1.0), pair::<3>(draws, directions, -1.0)),
+                "cosine, d = 3",
+            );
+            holds(
+                1.0 + (-4f64).exp() + of(4, true).cosine(4.0),
+                &|draws| cosine(pair::<4>(draws, directions, 1.0), pair::<4>(draws, directions, -1.0)),
+                "cosine, d = 4",
+            );
         }
     }
 

@@ -26,9 +26,9 @@
 //! | `HyperbolicFeatures` | [`variance_hyperbolic()`] | [`variance_hyperbolic_coupled`] | |
 //! | `OptimalPositiveFeatures` | [`variance_oprf()`], [`second_moment_oprf()`] | [`variance_oprf_coupled`] | [`optimal_a`] |
 //! | `TrigonometricFeatures` | [`variance_trigonometric()`] | [`variance_trigonometric_coupled`] | |
-//! | `ReluFeatures` | biased: they estimate another kernel (arc-cosine of degree 1, halved) | | no formula |
-//! | `EluFeatures` | deterministic: no variance, an error of whatever (elu(q) + 1)·(elu(k) + 1) − A is | | [`mse_biased_background`] |
-//! | `Constant` | deterministic: 1 − A | | [`mse_biased_background`] |
+//! | `ReluFeatures` | [`variance_relu`] | biased whatever the directions | [`mean_relu()`] |
+//! | `EluFeatures` | no variance, a fixed error: (elu(q) + 1)·(elu(k) + 1) − A | | [`mse_biased_background`] |
+//! | `Constant` | no variance, a fixed error: 1 − A | | [`mse_biased_background`] |
 //!
 //! [`Check`] draws samples and says whether a formula, of this crate or of one's own, holds.
 //!
@@ -44,6 +44,7 @@ mod covariance_positive;
 mod error;
 mod features_to_beat_uniform;
 mod kurtosis_positive;
+mod mean_relu;
 mod output_error;
 mod pair;
 mod ratio_error;
@@ -66,6 +67,7 @@ pub use features_to_beat_uniform::{
     features_to_beat_uniform_gaussian, features_to_beat_uniform_normal_logits, features_to_beat_uniform_sphere,
 };
 pub use kurtosis_positive::kurtosis_positive;
+pub use mean_relu::{mean_relu, variance_relu};
 pub use output_error::{output_error_from_absolute, output_error_from_relative, total_variation_from_factors};
 pub use pair::Pair;
 pub use ratio_error::{DeltaMethod, RatioMoments, ratio_delta_method, ratio_error_bernstein, ratio_error_cantelli};

@@ -46,7 +46,7 @@ pub fn variance_positive_coupled(
 ) -> Result<f64> {
     let alone = variance_positive(pair, n_features)?;
     let covariance = exponential_covariance("positive features", pair, directions, head_dim, false)?;
-    Ok(alone + pairs_in_blocks(n_features, head_dim) * covariance / n_features as f64)
+    Ok(with_pairs(alone, covariance, n_features, head_dim))
 }
 
 /// The variance of the estimate of A_ij = exp(q·k) by m OPRF features with parameter A on coupled directions; with
@@ -72,7 +72,7 @@ pub fn variance_oprf_coupled(
 ) -> Result<f64> {
     let alone = variance_oprf(pair, a, head_dim, n_features)?;
     let covariance = exponential_covariance("OPRF", pair, directions, head_dim, false)?;
-    Ok(alone + pairs_in_blocks(n_features, head_dim) * covariance / n_features as f64)
+    Ok(with_pairs(alone, covariance, n_features, head_dim))
 }
 
 /// The variance of the estimate of A = exp(q·k) by m positive features on m/2 pairs [ω, −ω], the ω coupled; with
@@ -99,8 +99,7 @@ pub fn variance_hyperbolic_coupled(
 ) -> Result<f64> {
     let alone = variance_hyperbolic(pair, n_features)?;
     let covariance = exponential_covariance("hyperbolic features", pair, directions, head_dim, true)?;
-    let n = n_features / 2;
-    Ok(alone + pairs_in_blocks(n, head_dim) * covariance / n as f64)
+    Ok(with_pairs(alone, covariance, n_features / 2, head_dim))
 }
 
 /// The variance of the estimate of A = exp(q·k) by cosines and sines of r coupled projections; with independent ones
@@ -135,7 +134,7 @@ pub fn variance_trigonometric_coupled(
     }
     let cosine = Coupled::new(FORMULA, directions, head_dim, square, true)?.cosine(square);
     let covariance = (pair.query_square + pair.key_square).exp() * cosine;
-    Ok((alone + pairs_in_blocks(n_projections, head_dim) * covariance / n_projections as f64).max(0.0))
+    Ok(with_pairs(alone, covariance, n_projections, head_dim))
 }
 
 /// C for positive (`symmetric` false) and hyperbolic features.
@@ -156,10 +155,14 @@ fn exponential_covariance(
     Ok(coupled.exponential(square, -(pair.query_square + pair.key_square)))
 }
 
-/// κ: in how many ordered pairs of one block a projection is, in the mean.
-fn pairs_in_blocks(n_projections: usize, head_dim: usize) -> f64 {
+/// (Var X + κC)/n from Var X/n and C, not below 0; an infinite variance stays infinite.
+fn with_pairs(alone: f64, covariance: f64, n_projections: usize, head_dim: usize) -> f64 {
+    if alone.is_infinite() {
+        return alone;
+    }
     let (n, d, rest) = (n_projections as f64, head_dim as f64, (n_projections % head_dim) as f64);
-    ((n - rest) * (d - 1.0) + rest * (rest - 1.0)) / n
+    let pairs = ((n - rest) * (d - 1.0) + rest * (rest - 1.0)) / n;
+    (alone + pairs * covariance / n).max(0.0)
 }
 
 #[cfg(test)]
@@ -173,9 +176,8 @@ mod tests {
     /// The mean of `f` over the first six directions of two blocks of four.
     fn six(draws: &mut Draws, directions: Directions, f: impl Fn(&[f64; DIM]) -> f64) -> f64 {
         let mut draw = || match directions {
-            Independent => std::array::from_fn(|_| draws.normals()),
-            HaarOrthogonal => block(draws, orthogonal),
             HaarSimplex => block(draws, simplex),
+            _ => block(draws, orthogonal),
         };
         let (first, second) = (draw(), draw());
         first.iter().chain(&second[..2]).map(f).sum::<f64>() / 6.0
@@ -187,7 +189,7 @@ mod tests {
             let pair = Pair::of(&q, &k).unwrap();
             let half = 0.5 * (pair.query_square + pair.key_square);
             let (z, u) = (sum(&q, &k, 1.0), sum(&q, &k, -1.0));
-            for directions in [Independent, HaarOrthogonal, HaarSimplex] {
+            for directions in [HaarOrthogonal, HaarSimplex] {
                 let check = |variance: Result<f64>, f: &(dyn Fn(&[f64; DIM]) -> f64 + Sync)| {
                     check_value(Estimator::Mean, pair.entry(), |draws| six(draws, directions, f));
                     check_value(Estimator::Variance, variance.unwrap(), |draws| six(draws, directions, f));
@@ -201,5 +203,66 @@ mod tests {
                 });
             }
         }
+    }
+
+    /// Independent directions, one projection, one dimension and z = 0 leave what is without coupling.
+    #[test]
+    fn nothing_to_couple() {
+        let pair = Pair::of(&[0.7], &[0.4]).unwrap();
+        for (directions, d, m) in
+            [(Independent, 4, 6), (HaarOrthogonal, 4, 2), (HaarOrthogonal, 1, 6), (HaarSimplex, 8, 2)]
+        {
+            let near = |a: Result<f64>, b: Result<f64>| assert!((a.unwrap() / b.unwrap() - 1.0).abs() < 1e-15);
+            let n = if d == 4 && m == 6 || d == 1 { m } else { 1 };
+            near(variance_positive_coupled(pair, directions, d, n), variance_positive(pair, n));
+            near(variance_hyperbolic_coupled(pair, directions, d, 2 * n), variance_hyperbolic(pair, 2 * n));
+            near(variance_trigonometric_coupled(pair, directions, d, n), variance_trigonometric(pair, n));
+            near(variance_oprf_coupled(pair, -0.1, directions, d, n), variance_oprf(pair, -0.1, d, n));
+        }
+        let opposite = Pair::of(&[0.7], &[-0.7]).unwrap();
+        assert_eq!(variance_positive_coupled(opposite, HaarSimplex, 4, 8).unwrap(), 0.0);
+        assert_eq!(variance_hyperbolic_coupled(opposite, HaarOrthogonal, 4, 8).unwrap(), 0.0);
+    }
+
+    /// No variance is negative or NaN, from tiny squares to those that overflow; orthogonal directions lie between.
+    #[test]
+    fn any_square() {
+        for d in [2, 3, 64, 512] {
+            for exponent in [-12, -6, -2, 0, 1, 2, 3] {
+                let half = 0.25 * 10f64.powi(exponent);
+                let pair = Pair { query_square: half, key_square: half, dot: half };
+                for m in [2, 2 * d, 5 * d + 1] {
+                    let positive = |directions| variance_positive_coupled(pair, directions, d, m).unwrap();
+                    let (alone, orthogonal, simplex) =
+                        (positive(Independent), positive(HaarOrthogonal), positive(HaarSimplex));
+                    assert!(0.0 <= simplex && simplex <= orthogonal && orthogonal <= alone, "{d} {exponent} {m}");
+                    let across = Pair { dot: -half, ..pair };
+                    for directions in [HaarOrthogonal, HaarSimplex] {
+                        let hyperbolic = variance_hyperbolic_coupled(pair, directions, d, 2 * m).unwrap();
+                        let trigonometric = variance_trigonometric_coupled(across, directions, d, m).unwrap();
+                        assert!(hyperbolic >= 0.0 && trigonometric >= 0.0, "{directions:?} {d} {exponent} {m}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        let pair = Pair::of(&[0.7], &[0.4]).unwrap();
+        assert!(variance_positive_coupled(pair, HaarSimplex, 1, 4).is_err());
+        for directions in [Independent, HaarOrthogonal, HaarSimplex] {
+            assert!(variance_positive_coupled(pair, directions, 0, 4).is_err());
+            assert!(variance_trigonometric_coupled(pair, directions, 0, 4).is_err());
+            assert!(variance_oprf_coupled(pair, 0.2, directions, 4, 4).is_err());
+            assert!(variance_hyperbolic_coupled(pair, directions, 4, 3).is_err());
+        }
+        // A² overflows.
+        let large = Pair { query_square: 400.0, key_square: 400.0, dot: 400.0 };
+        assert_eq!(variance_positive_coupled(large, HaarOrthogonal, 4, 8).unwrap(), f64::INFINITY);
+        assert_eq!(variance_hyperbolic_coupled(large, HaarSimplex, 4, 8).unwrap(), f64::INFINITY);
+        assert_eq!(variance_trigonometric_coupled(large, HaarSimplex, 4, 8).unwrap(), 0.0);
+        let far = Pair { query_square: 1e9, key_square: 1e9, dot: -9.9e8 };
+        assert!(variance_positive_coupled(far, HaarOrthogonal, 4, 4).is_err());
     }
 }

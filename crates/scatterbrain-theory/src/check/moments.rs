@@ -87,6 +87,13 @@ impl Moments {
         Unit { centre: self.mean / scale, scale }
     }
 
+    /// Trials over their kurtosis, 0 where that is not known.
+    pub(super) fn effective_trials(&self) -> f64 {
+        let [second, _, fourth] = self.powers;
+        let effective = second * (second / fourth);
+        if effective.is_finite() { effective } else { 0.0 }
+    }
+
     /// Hill's estimate of the tail index ξ of |y − centre|, P[|y − centre| > x] ~ x^(−1/ξ), from the `TAIL` largest
     /// (1 in 32 where there are fewer): the mean of ln(x_i/x_(k+1)).
     pub(super) fn tail_index(&self) -> f64 {

@@ -63,7 +63,7 @@ pub enum Doubt {
 }
 
 impl CheckReport {
-    /// Judges moments of terms divided by `scale`.
+    /// Judges moments of terms divided by `scale`; each side of the interval may fail with e^{−t}.
     pub(super) fn judge(
         check: &Check,
         claim: Claim,
@@ -72,44 +72,20 @@ impl CheckReport {
         scale: f64,
         t: f64,
     ) -> Self {
-        let n = moments.trials as f64;
+        let (n, prediction) = (moments.trials as f64, claim.prediction());
         let is_known = moments.trials > 0 && !moments.is_broken();
         let is_event = estimator == Estimator::Probability && !moments.weighted;
-        let is_constant = moments.spread() <= ROUNDING * moments.largest();
+        let is_constant = is_known && moments.spread() <= ROUNDING * moments.largest();
         let interval = match () {
             _ if !is_known => Interval::LINE,
             _ if is_event => Interval::chernoff((moments.mean * scale * n).round(), n, t),
             _ if is_constant => Interval::constant(moments, t, 1.0 / scale).scaled(scale),
             _ => Interval::bernstein(moments, t).scaled(scale),
         };
-        let prediction = claim.prediction();
-        let value = (moments.mean * scale).is_finite().then_some(moments.mean * scale).filter(|_| is_known);
+        let value = Some(moments.mean * scale).filter(|_| is_known);
         let standard_error = value.map(|_| (moments.powers[0] / n / (n - 1.0).max(1.0)).sqrt() * scale);
         let z_score = value.zip(standard_error).map(|(v, e)| (v - prediction) / e).filter(|z| z.is_finite());
-        let [second, _, fourth] = moments.powers;
-        let effective_trials = if is_constant && is_known { n } else { second * (second / fourth) };
-        let effective_trials = if effective_trials.is_finite() { effective_trials } else { 0.0 };
-
-        let tail_index = if is_constant { 0.0 } else { moments.tail_index() };
-        let is_heavy = effective_trials < Check::MIN_EFFECTIVE_TRIALS || tail_index > Check::MAX_TAIL_INDEX;
-
-        let band = claim.band(check.tolerance * prediction.abs());
-        // No interval lies inside the tolerance of 0, which is what a variance of 0 is predicted to be.
-        let is_zero = moments.largest() == 0.0 && prediction == 0.0;
-        let decided = |verdict| (verdict, None);
-        let doubtful = |doubt| (Verdict::Undecided, Some(doubt));
-        let (verdict, doubt) = match () {
-            _ if moments.is_broken() => doubtful(Doubt::NotFinite),
-            _ if moments.trials == 0 => doubtful(Doubt::FewTrials),
-            _ if claim.is_trivial() => decided(Verdict::Holds),
-            _ if prediction.is_infinite() => doubtful(Doubt::InfinitePrediction),
-            _ if !is_event && moments.trials < Check::MIN_TRIALS => doubtful(Doubt::FewTrials),
-            _ if !is_event && is_heavy => doubtful(Doubt::HeavyTail),
-            _ if interval.outside(&band) => decided(Verdict::Refuted),
-            _ if interval.inside(&band) || (is_zero && !is_event) => decided(Verdict::Holds),
-            _ => doubtful(Doubt::Wide),
-        };
-        Self {
+        let mut report = Self {
             claim,
             estimator,
             check: *check,
@@ -118,11 +94,41 @@ impl CheckReport {
             interval,
             z_score,
             trials: moments.trials,
-            effective_trials,
-            tail_index: Some(tail_index).filter(|x| x.is_finite()),
-            verdict,
-            doubt,
+            effective_trials: if is_constant { n } else { moments.effective_trials() },
+            tail_index: Some(if is_constant { 0.0 } else { moments.tail_index() }).filter(|x| x.is_finite()),
+            verdict: Verdict::Undecided,
+            doubt: None,
+        };
+        // No interval lies inside the tolerance of 0, which is what a variance of 0 is predicted to be.
+        let is_exact = !is_event && moments.largest() == 0.0 && prediction == 0.0;
+        match report.verdict(moments.is_broken(), is_event, is_exact) {
+            Ok(verdict) => report.verdict = verdict,
+            Err(doubt) => report.doubt = Some(doubt),
         }
+        report
+    }
+
+    /// The verdict, or why there is none.
+    fn verdict(&self, is_broken: bool, is_event: bool, is_exact: bool) -> Result<Verdict, Doubt> {
+        let prediction = self.claim.prediction();
+        let band = self.claim.band(self.check.tolerance * prediction.abs());
+        match () {
+            _ if is_broken => Err(Doubt::NotFinite),
+            _ if self.trials == 0 => Err(Doubt::FewTrials),
+            _ if self.claim.is_trivial() => Ok(Verdict::Holds),
+            _ if prediction.is_infinite() => Err(Doubt::InfinitePrediction),
+            _ if !is_event && self.trials < Check::MIN_TRIALS => Err(Doubt::FewTrials),
+            _ if !is_event && self.is_heavy() => Err(Doubt::HeavyTail),
+            _ if self.interval.outside(&band) => Ok(Verdict::Refuted),
+            _ if self.interval.inside(&band) || is_exact => Ok(Verdict::Holds),
+            _ => Err(Doubt::Wide),
+        }
+    }
+
+    /// Whether empirical variances are not to be trusted.
+    fn is_heavy(&self) -> bool {
+        let has_light_tail = self.tail_index.is_some_and(|index| index <= Check::MAX_TAIL_INDEX);
+        self.effective_trials < Check::MIN_EFFECTIVE_TRIALS || !has_light_tail
     }
 
     /// Whether the interval is as narrow as was asked for, and more trials would not help to a verdict.

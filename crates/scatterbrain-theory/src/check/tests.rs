@@ -23,6 +23,30 @@ fn tells_right_from_wrong() {
     }
 }
 
+/// Every map at |q + k|² = |q − k|² = 1, at the default limit: right, and wrong by a factor of 1.1.
+#[test]
+fn refutes_a_tenth_for_every_map() {
+    use crate::{Pair, variance_hyperbolic, variance_oprf, variance_positive, variance_trigonometric};
+    let pair = Pair { query_square: 0.5, key_square: 0.5, dot: 0.0 };
+    let verdicts = |variance: f64, f: &(dyn Fn(&[f64; 4]) -> f64 + Sync)| {
+        for seed in 0..3 {
+            let check = Check { seed, ..Check::default() };
+            let run = |p| check.run(Claim::Equals(p), Estimator::Variance, |d| f(&d.normals())).unwrap().verdict;
+            assert_ne!(run(variance), Verdict::Refuted);
+            assert_eq!(run(1.1 * variance), Verdict::Refuted);
+            assert_eq!(run(variance / 1.1), Verdict::Refuted);
+        }
+    };
+    verdicts(variance_positive(pair, 1).unwrap(), &|w| (w[0] - 0.5).exp());
+    verdicts(variance_hyperbolic(pair, 2).unwrap(), &|w| (-0.5f64).exp() * w[0].cosh());
+    verdicts(variance_trigonometric(pair, 1).unwrap(), &|w| 0.5f64.exp() * w[0].cos());
+    let a = -0.05f64;
+    verdicts(variance_oprf(pair, a, 4, 1).unwrap(), &|w| {
+        let square: f64 = w.iter().map(|x| x * x).sum();
+        (1.0 - 4.0 * a).powi(2) * (2.0 * a * square + (1.0 - 4.0 * a).sqrt() * w[0] - 0.5).exp()
+    });
+}
+
 #[test]
 fn bounds() {
     let run = |claim| Check::default().run(claim, Estimator::SecondMoment, normal).unwrap().verdict;
