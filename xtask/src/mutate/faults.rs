@@ -14,7 +14,8 @@ pub(super) struct Fault {
 const COMBINE: &str = "scatterbrain-combine";
 const BLOCKS: &str = "scatterbrain-blocks";
 const CORE: &str = "scatterbrain-core";
-const TILE: &str = "crates/scatterbrain-combine/src/tile.rs";
+const TILE: &str = "crates/scatterbrain-combine/src/tile/mod.rs";
+const LISTS: &str = "crates/scatterbrain-combine/src/tile/lists.rs";
 const ATTEND: &str = "crates/scatterbrain-combine/src/attend.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
@@ -42,7 +43,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "*s = simd.mul_add_e_f32s(factor, e, *s);",
         "*s = simd.mul_add_e_f32s(factor, simd.splat_f32s(0.0), *s);",
     ),
-    fault("correction-dropped-in-lists", COMBINE, TILE, "*s -= factor * e;", "let _ = (factor, s);"),
+    fault("correction-dropped-in-lists", COMBINE, LISTS, "*s -= factor * e;", "let _ = (factor, s);"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
         "union-duplicates",
@@ -103,6 +104,15 @@ pub(super) const FAULTS: &[Fault] = &[
         TILE,
         "if self.spoiled(i, keys.as_deref()) {",
         "if self.spoiled(i, None) && false {",
+    ),
+    fault("totals-pass-left-out", COMBINE, ATTEND, "totals: summary.is_some()", "totals: false"),
+    fault("row-said-to-hold-all", COMBINE, TILE, "    missing == 0\n", "    missing <= 1\n"),
+    fault(
+        "chosen-pairs-not-looked-at",
+        COMBINE,
+        "crates/scatterbrain-core/src/kernel/hide.rs",
+        "visible = simd.and_m32s(visible, simd.equal_u32s(bit, own));",
+        "let _ = (bit, own);",
     ),
     fault(
         "neighbours-decide-the-kernel",
