@@ -21,6 +21,7 @@
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
+//! | [`lane_argmax`] | the row of the largest number of every lane |
 //! | [`gather_rows`], [`scatter_rows`] | rows from and to scattered places |
 //! | [`extent()`] | the largest magnitude |
 
@@ -65,6 +66,7 @@ macro_rules! each_share {
     };
 }
 
+mod argmax;
 mod codes;
 mod copy;
 mod exp;
@@ -83,6 +85,7 @@ mod select;
 mod softmax;
 mod weighted_sum;
 
+pub use argmax::lane_argmax;
 pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
