@@ -1,7 +1,7 @@
 //! The named methods of the comparison, at a budget in units per query.
 
 use scatterbrain_blocks::{TopK, WindowSupport};
-use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
 use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
@@ -29,6 +29,7 @@ const N_HASHES: usize = 2;
 /// | `average` | smyrf at b/2 | averaged with b/4 positive features |
 /// | `scatterbrain-local` | window of b/2 | b/4 hyperbolic features |
 /// | `scatterbrain-smyrf` | 2 hashes × clusters of b/4 | b/4 hyperbolic features |
+/// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
@@ -45,11 +46,13 @@ pub enum Preset {
     Average,
     ScatterbrainLocal,
     ScatterbrainSmyrf,
+    #[serde(rename = "quantised-topk")]
+    QuantisedTopK,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 11] = [
+    pub const ALL: [Preset; 12] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -61,6 +64,7 @@ impl Preset {
         Preset::Average,
         Preset::ScatterbrainLocal,
         Preset::ScatterbrainSmyrf,
+        Preset::QuantisedTopK,
     ];
 
     /// The name, as the program takes it.
@@ -77,6 +81,7 @@ impl Preset {
             Preset::Average => "average",
             Preset::ScatterbrainLocal => "scatterbrain-local",
             Preset::ScatterbrainSmyrf => "scatterbrain-smyrf",
+            Preset::QuantisedTopK => "quantised-topk",
         }
     }
 
@@ -137,6 +142,7 @@ impl Preset {
                 let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
                 (Method::scatterbrain(smyrf(head_dim, keys(4), seed)?, far), N_HASHES * keys(4) + units)
             }
+            Preset::QuantisedTopK => (Method::sparse(QuantisedTopK::new(keys(1))?), keys(1)),
         };
         method.with_budget(budget, units)
     }
