@@ -1,7 +1,7 @@
 //! The named methods of the comparison, at a budget in units per query.
 
 use scatterbrain_blocks::{TopK, WindowSupport};
-use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
 use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
@@ -33,6 +33,8 @@ const SINKS: usize = 4;
 /// | `scatterbrain-smyrf` | 2 hashes × clusters of b/4 | b/4 hyperbolic features |
 /// | `centroids` | – | b/2 cluster centroids |
 /// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
+/// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
+/// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
@@ -51,11 +53,14 @@ pub enum Preset {
     ScatterbrainSmyrf,
     Centroids,
     ScatterbrainCentroid,
+    #[serde(rename = "quantised-topk")]
+    QuantisedTopK,
+    ScatterbrainQuantised,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 13] = [
+    pub const ALL: [Preset; 15] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -69,6 +74,8 @@ impl Preset {
         Preset::ScatterbrainSmyrf,
         Preset::Centroids,
         Preset::ScatterbrainCentroid,
+        Preset::QuantisedTopK,
+        Preset::ScatterbrainQuantised,
     ];
 
     /// The name, as the program takes it.
@@ -87,6 +94,8 @@ impl Preset {
             Preset::ScatterbrainSmyrf => "scatterbrain-smyrf",
             Preset::Centroids => "centroids",
             Preset::ScatterbrainCentroid => "scatterbrain-centroid",
+            Preset::QuantisedTopK => "quantised-topk",
+            Preset::ScatterbrainQuantised => "scatterbrain-quantised",
         }
     }
 
@@ -156,6 +165,11 @@ impl Preset {
                 let near = window(keys(2) - sinks, causal)?.with_sinks(sinks);
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(near, far), keys(2) + far.units())
+            }
+            Preset::QuantisedTopK => (Method::sparse(QuantisedTopK::new(keys(1))?), keys(1)),
+            Preset::ScatterbrainQuantised => {
+                let far = centroids(budget / 4, seed)?;
+                (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
             }
         };
         method.with_budget(budget, units)

@@ -30,6 +30,6 @@ mod tile;
 
 pub use attend::{Attention, HeadReport, Options, Report, attend, attend_into};
 pub use dense::{DenseHead, dense_matrix};
-pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, ReformerSupport, SmyrfSupport};
+pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, QuantisedTopK, ReformerSupport, SmyrfSupport};
 pub use merge::{Partial, merge};
 pub use method::Method;

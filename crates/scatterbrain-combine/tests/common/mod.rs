@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
-use scatterbrain_combine::{HashSupport, Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{HashSupport, Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
@@ -15,7 +15,7 @@ use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, spars
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 10;
+pub const SUPPORTS: usize = 11;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
@@ -150,6 +150,7 @@ impl Case {
                 ];
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
+            10 => Arc::new(QuantisedTopK::new(19.min(self.m)).unwrap()),
             _ => Arc::new(Full),
         })
     }
