@@ -4,6 +4,7 @@ use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::tile::{Block, Causality, Head, Keys, Select, Selection, Support, Tile};
 use scatterbrain_core::{Error, Result, Window, WindowAlign};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Keys from `left` before a query's position to `right` after it are exact, and the first `sinks` keys.
 ///
@@ -67,6 +68,22 @@ impl WindowSupport {
     }
 }
 
+impl WindowSupport {
+    /// The sinks before a query's window, and the window, with the sinks in it where they touch it.
+    fn parts(&self, query_idx: usize, n: usize, length: usize) -> (Range<usize>, Range<usize>) {
+        let (window, sinks) = (self.window.range(query_idx, n, length), self.sinks.min(length));
+        if sinks == 0 {
+            (0..0, window)
+        } else if window.is_empty() {
+            (0..0, 0..sinks)
+        } else if window.start <= sinks {
+            (0..0, 0..window.end.max(sinks))
+        } else {
+            (0..sinks, window)
+        }
+    }
+}
+
 fn check(budget: usize) -> Result<()> {
     if budget == 0 { Err(Error::invalid("budget", "at least 1 key", 0)) } else { Ok(()) }
 }
@@ -85,18 +102,15 @@ impl Select for WindowSupport {
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let (n, length) = (tile.mask.n(), tile.mask.length());
         for (panel, rows) in tile.rows.chunks(PANEL).enumerate() {
-            let clip: Vec<_> = rows.iter().map(|&i| self.window.range(i as usize, n, length)).collect();
+            let parts = rows.iter().map(|&i| self.parts(i as usize, n, length));
+            let (before, clip): (Vec<_>, Vec<_>) = parts.unzip();
             let start = clip.iter().map(|r| r.start).min().unwrap_or(0);
             let end = clip.iter().map(|r| r.end).max().unwrap_or(0);
             let first = panel * PANEL;
             let panel = first..first + rows.len();
-            // Sinks inside a row's window stand there.
-            let sinks = self.sinks.min(length);
-            let before = clip.iter().map(|r| 0..if r.is_empty() { sinks } else { sinks.min(r.start) });
-            let before: Vec<_> = before.collect();
-            let most = before.iter().map(|r| r.end).max().unwrap_or(0);
-            if most > 0 {
-                let block = Block::new(panel.clone(), Keys::Range(0..most));
+            let sinks = before.iter().map(|r| r.end).max().unwrap_or(0);
+            if sinks > 0 {
+                let block = Block::new(panel.clone(), Keys::Range(0..sinks));
                 selection.blocks.push(Block { clip: Some(before), ..block });
             }
             let block = Block::new(panel, Keys::Range(start..end.max(start)));

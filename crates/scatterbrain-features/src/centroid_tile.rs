@@ -48,7 +48,7 @@ impl<'a> CentroidTile<'a> {
         let mut ends = [before, after];
         self.score(rows.clone(), &mut clusters, &mut ends);
         let mut scale = self.tops(&rows, &clusters);
-        for end in &mut ends {
+        for end in ends.iter_mut().filter(|end| !end.range.is_empty()) {
             self.hide_boolean(&rows, end);
             let tops = kernel::lane_tops(self.summary.keys.level, &end.weights, &vec![0.0; end.range.len()]);
             scale.iter_mut().zip(tops).for_each(|(s, top)| *s = s.max(top));
@@ -96,7 +96,7 @@ impl<'a> CentroidTile<'a> {
             return kernel::lane_tops(keys.level, &clusters.weights, &log_counts[clusters.range.clone()]);
         }
         let mut tops = [f32::NEG_INFINITY; PANEL];
-        for (lane, r) in rows.clone().enumerate() {
+        for (lane, r) in rows.clone().enumerate().filter(|_| !clusters.range.is_empty()) {
             let mut members = vec![0u32; clusters.range.len()];
             for k in self.visible(r, &[]) {
                 let c = self.summary.partition.of(k as usize);

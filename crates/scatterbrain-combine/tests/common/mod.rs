@@ -172,9 +172,9 @@ impl Case {
         })
     }
 
-    /// 1 to 12 of them, by seed.
+    /// 1 to 12 of them, by seed: 6 for seed 0.
     fn centroids(&self) -> CentroidBackground {
-        CentroidBackground::new(1 + self.seed as usize % 12, Seed(self.seed).derive(13)).unwrap()
+        CentroidBackground::new(1 + (self.seed % 12 + 5) as usize % 12, Seed(self.seed).derive(13)).unwrap()
     }
 
     pub fn method(&self, support: usize, background: usize) -> Method {
