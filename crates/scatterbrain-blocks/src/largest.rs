@@ -5,9 +5,13 @@ use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, HeadMask, Level, Result};
 use std::ops::{Range, RangeInclusive};
 
-/// As long as a tile's keys are at most so many times the budget, a dense block with single pairs chosen is quicker
-/// than lists: a pair costs a fourth in it.
-const DENSE: usize = 4;
+/// As long as a tile's keys are at most so many times the budget, they make one dense block with single pairs chosen;
+/// beyond, each panel has blocks of the keys that some of its rows take.
+const DENSE: usize = 2;
+
+/// Keys of a range that makes a block under a causal mask. The combiner takes a block of no more keys at once, so that
+/// what later rows of the panel add to its keys does not show in the bits of a row.
+const SEGMENT: usize = 192;
 
 /// What a selection orders keys by.
 pub trait Score: Send + Sync {
@@ -60,17 +64,11 @@ impl<S: Score> Select for Largest<S> {
             hide(tile, rows, &keys, &mut scores);
             chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
             kernel::select(self.level, &mut scores, self.budget.clone(), &mut chosen);
-            for lane in 0..rows.len() {
-                let row = first + lane;
-                match &mut only {
-                    Some(only) => {
-                        for_chosen(&chosen, lane, |at| only[keys.start - all.start + at] |= 1 << row);
-                    }
-                    None => {
-                        selection.lists[row].reserve(budget);
-                        for_chosen(&chosen, lane, |at| selection.lists[row].push((keys.start + at) as u32));
-                    }
-                }
+            match &mut only {
+                Some(only) => for_taken(&chosen, |at, lanes| {
+                    only[keys.start - all.start + at] |= u64::from(lanes) << first;
+                }),
+                None => push_blocks(tile, first..first + rows.len(), &keys, &chosen, selection),
             }
         }
         if only.is_some() {
@@ -101,13 +99,36 @@ fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) 
     }
 }
 
-/// The positions of the keys whose bits are set for a lane.
-fn for_chosen(chosen: &[u32], lane: usize, mut take: impl FnMut(usize)) {
-    for (word, lanes) in chosen.chunks_exact(PANEL).enumerate() {
-        let mut bits = lanes[lane];
-        while bits != 0 {
-            take(word * WORD + bits.trailing_zeros() as usize);
-            bits &= bits - 1;
+/// The keys that any row of a panel takes, as blocks.
+fn push_blocks(tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, chosen: &[u32], selection: &mut Selection) {
+    let segment = |key: usize| if tile.mask.is_causal() { key / SEGMENT } else { 0 };
+    let (mut list, mut only) = (Vec::new(), Vec::new());
+    let mut current = 0;
+    let mut push = |list: Vec<u32>, only: Vec<u64>| {
+        if !list.is_empty() {
+            selection.blocks.push(Block { only: Some(only), ..Block::new(rows.clone(), Keys::List(list)) });
+        }
+    };
+    for_taken(chosen, |at, lanes| {
+        let key = keys.start + at;
+        if segment(key) != current {
+            current = segment(key);
+            push(std::mem::take(&mut list), std::mem::take(&mut only));
+        }
+        list.push(key as u32);
+        only.push(u64::from(lanes));
+    });
+    push(list, only);
+}
+
+/// The positions of the keys whose bits are set for some lane, and a bit for each such lane.
+fn for_taken(chosen: &[u32], mut take: impl FnMut(usize, u32)) {
+    for (word, lanes) in chosen.as_chunks::<PANEL>().0.iter().enumerate() {
+        let mut any = lanes.iter().fold(0, |any, bits| any | bits);
+        while any != 0 {
+            let bit = any.trailing_zeros();
+            take(word * WORD + bit as usize, lanes.iter().rev().fold(0, |set, bits| set << 1 | bits >> bit & 1));
+            any &= any - 1;
         }
     }
 }
