@@ -4,6 +4,7 @@ use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, HeadMask, Level, Result};
 use std::ops::{Range, RangeInclusive};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// As long as a tile's keys are at most so many times the budget, they make one dense block with single pairs chosen;
 /// beyond, each panel has blocks of the keys that some of its rows take.
@@ -25,11 +26,13 @@ pub trait Score: Send + Sync {
 ///
 /// Every visible key is scored, then some ten passes over the scores find each row's threshold ([`kernel::select`]).
 /// Strictly causal, as scores are of single pairs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Largest<S> {
     score: S,
     budget: RangeInclusive<u32>,
     level: Level,
+    /// Memory for the scores of a panel that no tile uses now: it is large enough to be mapped anew at each call.
+    free: Mutex<Vec<Vec<f32>>>,
 }
 
 impl<S: Score> Largest<S> {
@@ -43,7 +46,11 @@ impl<S: Score> Largest<S> {
         }
         // More than u32::MAX keys cannot be listed.
         let clamp = |keys: &usize| (*keys).try_into().unwrap_or(u32::MAX);
-        Ok(Self { score, budget: clamp(budget.start())..=clamp(budget.end()), level })
+        Ok(Self { score, budget: clamp(budget.start())..=clamp(budget.end()), level, free: Mutex::default() })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,16 +61,17 @@ impl<S: Score> Select for Largest<S> {
 
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let budget = *self.budget.end() as usize;
-        let (mut scores, mut chosen) = (Vec::new(), Vec::new());
+        let (mut scores, mut chosen) = (self.free().pop().unwrap_or_default(), Vec::new());
         let all = seen_by_any(tile, tile.rows);
         let mut only = (all.len() <= DENSE * budget).then(|| vec![0u64; all.len()]);
         for (first, rows) in (0..).step_by(PANEL).zip(tile.rows.chunks(PANEL)) {
             let keys = seen_by_any(tile, rows);
-            scores.resize(keys.len() * PANEL, 0.0);
-            self.score.score(tile, first..first + rows.len(), &keys, &mut scores);
-            hide(tile, rows, &keys, &mut scores);
+            scores.resize(scores.len().max(keys.len() * PANEL), 0.0);
+            let scores = &mut scores[..keys.len() * PANEL];
+            self.score.score(tile, first..first + rows.len(), &keys, scores);
+            hide(tile, rows, &keys, scores);
             chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
-            kernel::select(self.level, &mut scores, self.budget.clone(), &mut chosen);
+            kernel::select(self.level, scores, self.budget.clone(), &mut chosen);
             match &mut only {
                 Some(only) => for_taken(&chosen, |at, lanes| {
                     only[keys.start - all.start + at] |= u64::from(lanes) << first;
@@ -71,6 +79,7 @@ impl<S: Score> Select for Largest<S> {
                 None => push_blocks(tile, first..first + rows.len(), &keys, &chosen, selection),
             }
         }
+        self.free().push(scores);
         if only.is_some() {
             selection.blocks.push(Block { only, ..Block::new(0..tile.rows.len(), Keys::Range(all)) });
         }

@@ -149,7 +149,7 @@ fn all_methods_by_default_as_a_table() {
     let out = program(&["compare", "--repeat", "1"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
-    for name in "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf"
+    for name in "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf quantised-topk"
         .split(' ')
     {
         assert!(table.contains(name), "{name} is missing in\n{table}");
