@@ -4,10 +4,15 @@ use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, HeadMask, Level, Result};
 use std::ops::{Range, RangeInclusive};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// As long as a tile's keys are at most so many times the budget, a dense block with single pairs chosen is quicker
-/// than lists: a pair costs a fourth in it.
-const DENSE: usize = 4;
+/// As long as a tile's keys are at most so many times the budget, they make one dense block with single pairs chosen;
+/// beyond, each panel has blocks of the keys that some of its rows take.
+const DENSE: usize = 2;
+
+/// Keys of a range that makes a block under a causal mask. The combiner takes a block of no more keys at once, so that
+/// what later rows of the panel add to its keys does not show in the bits of a row.
+const SEGMENT: usize = 192;
 
 /// What a selection orders keys by.
 pub trait Score: Send + Sync {
@@ -21,11 +26,13 @@ pub trait Score: Send + Sync {
 ///
 /// Every visible key is scored, then some ten passes over the scores find each row's threshold ([`kernel::select`]).
 /// Strictly causal, as scores are of single pairs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Largest<S> {
     score: S,
     budget: RangeInclusive<u32>,
     level: Level,
+    /// Memory for the scores of a panel that no tile uses now: it is large enough to be mapped anew at each call.
+    free: Mutex<Vec<Vec<f32>>>,
 }
 
 impl<S: Score> Largest<S> {
@@ -39,7 +46,11 @@ impl<S: Score> Largest<S> {
         }
         // More than u32::MAX keys cannot be listed.
         let clamp = |keys: &usize| (*keys).try_into().unwrap_or(u32::MAX);
-        Ok(Self { score, budget: clamp(budget.start())..=clamp(budget.end()), level })
+        Ok(Self { score, budget: clamp(budget.start())..=clamp(budget.end()), level, free: Mutex::default() })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,29 +61,25 @@ impl<S: Score> Select for Largest<S> {
 
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let budget = *self.budget.end() as usize;
-        let (mut scores, mut chosen) = (Vec::new(), Vec::new());
+        let (mut scores, mut chosen) = (self.free().pop().unwrap_or_default(), Vec::new());
         let all = seen_by_any(tile, tile.rows);
         let mut only = (all.len() <= DENSE * budget).then(|| vec![0u64; all.len()]);
         for (first, rows) in (0..).step_by(PANEL).zip(tile.rows.chunks(PANEL)) {
             let keys = seen_by_any(tile, rows);
-            scores.resize(keys.len() * PANEL, 0.0);
-            self.score.score(tile, first..first + rows.len(), &keys, &mut scores);
-            hide(tile, rows, &keys, &mut scores);
+            scores.resize(scores.len().max(keys.len() * PANEL), 0.0);
+            let scores = &mut scores[..keys.len() * PANEL];
+            self.score.score(tile, first..first + rows.len(), &keys, scores);
+            hide(tile, rows, &keys, scores);
             chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
-            kernel::select(self.level, &mut scores, self.budget.clone(), &mut chosen);
-            for lane in 0..rows.len() {
-                let row = first + lane;
-                match &mut only {
-                    Some(only) => {
-                        for_chosen(&chosen, lane, |at| only[keys.start - all.start + at] |= 1 << row);
-                    }
-                    None => {
-                        selection.lists[row].reserve(budget);
-                        for_chosen(&chosen, lane, |at| selection.lists[row].push((keys.start + at) as u32));
-                    }
-                }
+            kernel::select(self.level, scores, self.budget.clone(), &mut chosen);
+            match &mut only {
+                Some(only) => for_taken(&chosen, |at, lanes| {
+                    only[keys.start - all.start + at] |= u64::from(lanes) << first;
+                }),
+                None => push_blocks(tile, first..first + rows.len(), &keys, &chosen, selection),
             }
         }
+        self.free().push(scores);
         if only.is_some() {
             selection.blocks.push(Block { only, ..Block::new(0..tile.rows.len(), Keys::Range(all)) });
         }
@@ -101,13 +108,36 @@ fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) 
     }
 }
 
-/// The positions of the keys whose bits are set for a lane.
-fn for_chosen(chosen: &[u32], lane: usize, mut take: impl FnMut(usize)) {
-    for (word, lanes) in chosen.chunks_exact(PANEL).enumerate() {
-        let mut bits = lanes[lane];
-        while bits != 0 {
-            take(word * WORD + bits.trailing_zeros() as usize);
-            bits &= bits - 1;
+/// The keys that any row of a panel takes, as blocks.
+fn push_blocks(tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, chosen: &[u32], selection: &mut Selection) {
+    let segment = |key: usize| if tile.mask.is_causal() { key / SEGMENT } else { 0 };
+    let (mut list, mut only) = (Vec::new(), Vec::new());
+    let mut current = 0;
+    let mut push = |list: Vec<u32>, only: Vec<u64>| {
+        if !list.is_empty() {
+            selection.blocks.push(Block { only: Some(only), ..Block::new(rows.clone(), Keys::List(list)) });
+        }
+    };
+    for_taken(chosen, |at, lanes| {
+        let key = keys.start + at;
+        if segment(key) != current {
+            current = segment(key);
+            push(std::mem::take(&mut list), std::mem::take(&mut only));
+        }
+        list.push(key as u32);
+        only.push(u64::from(lanes));
+    });
+    push(list, only);
+}
+
+/// The positions of the keys whose bits are set for some lane, and a bit for each such lane.
+fn for_taken(chosen: &[u32], mut take: impl FnMut(usize, u32)) {
+    for (word, lanes) in chosen.as_chunks::<PANEL>().0.iter().enumerate() {
+        let mut any = lanes.iter().fold(0, |any, bits| any | bits);
+        while any != 0 {
+            let bit = any.trailing_zeros();
+            take(word * WORD + bit as usize, lanes.iter().rev().fold(0, |set, bits| set << 1 | bits >> bit & 1));
+            any &= any - 1;
         }
     }
 }

@@ -149,11 +149,9 @@ fn all_methods_by_default_as_a_table() {
     let out = program(&["compare", "--repeat", "1"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
-    for name in
-        "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf \
-                 centroids scatterbrain-centroid"
-            .split(' ')
-    {
+    let names = "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf \
+                 centroids scatterbrain-centroid quantised-topk scatterbrain-quantised";
+    for name in names.split(' ') {
         assert!(table.contains(name), "{name} is missing in\n{table}");
     }
     assert!(table.contains("budget 64") && table.contains("1 thread") && !table.contains('\u{1b}'), "{table}");
