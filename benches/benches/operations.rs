@@ -97,6 +97,30 @@ fn products(criterion: &mut Criterion) {
     }
 }
 
+/// [`products`] of codes.
+fn quantised(criterion: &mut Criterion) {
+    let (query, key) = (normals(0, HEAD_DIM * PANEL), normals(2, KEYS * HEAD_DIM));
+    let quantise = |level, rows, most| {
+        let rows = matrix(rows, HEAD_DIM);
+        let (mut codes, mut scales) = (vec![0; rows.rows() * HEAD_DIM], vec![0.0; rows.rows()]);
+        kernel::quantise_rows(level, rows, most, &mut codes, &mut scales);
+        (codes, scales)
+    };
+    let sizes = format!("keys={KEYS},d={HEAD_DIM}");
+    at_every_level(criterion, "quantise_rows", &sizes, key.len(), |level| {
+        black_box(quantise(level, black_box(&key), kernel::KEY_CODE));
+    });
+    let (codes, scales) = quantise(Level::detect(), &query, i8::MAX);
+    let query = kernel::QueryCodes::new(&codes, HEAD_DIM, &scales);
+    let (codes, scales) = quantise(Level::detect(), &key, kernel::KEY_CODE);
+    let codes: Vec<u8> = codes.iter().map(|code| (code + kernel::KEY_CODE) as u8).collect();
+    let mut out = vec![0.0; KEYS * PANEL];
+    at_every_level(criterion, "scan", &sizes, PANEL * KEYS * HEAD_DIM, |level| {
+        kernel::scan(level, black_box(&query), &codes, &scales, &mut out);
+        black_box(&mut out);
+    });
+}
+
 fn single_rows(criterion: &mut Criterion) {
     let (x, weights, data) = (normals(0, HEAD_DIM), normals(1, KEYS), normals(2, KEYS * HEAD_DIM));
     let (rows, keys) = (matrix(&data, HEAD_DIM), shuffled(KEYS));
@@ -136,9 +160,9 @@ fn hide_and_select(criterion: &mut Criterion) {
     let lanes = std::array::from_fn(|lane| lane as u32 % 8);
     let except = [(lanes, &*codes)];
     for (name, seen) in [
-        ("interval", Seen { interval: Some(&ends), except: &[] }),
-        ("codes", Seen { interval: None, except: &except }),
-        ("both", Seen { interval: Some(&ends), except: &except }),
+        ("interval", Seen { interval: Some(&ends), only: None, except: &[] }),
+        ("codes", Seen { interval: None, only: None, except: &except }),
+        ("both", Seen { interval: Some(&ends), only: None, except: &except }),
     ] {
         in_place(criterion, "hide", &format!("{name},keys={KEYS}"), &scores, |level, scores| {
             black_box(kernel::hide(level, &keys, &seen, scores, &mut entries));
@@ -148,7 +172,7 @@ fn hide_and_select(criterion: &mut Criterion) {
         let scores = normals(5, keys * PANEL);
         let mut chosen = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
         in_place(criterion, "select", &format!("keys={keys},budget={BUDGET}"), &scores, |level, scores| {
-            kernel::select(level, scores, BUDGET, &mut chosen);
+            kernel::select(level, scores, BUDGET..=BUDGET, &mut chosen);
             black_box(&mut chosen);
         });
     }
@@ -351,8 +375,19 @@ fn main() {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    let kernels =
-        [products, single_rows, softmax, hide_and_select, packing, copies, element_wise, scans, lanes, feature_kernels];
+    let kernels = [
+        products,
+        quantised,
+        single_rows,
+        softmax,
+        hide_and_select,
+        packing,
+        copies,
+        element_wise,
+        scans,
+        lanes,
+        feature_kernels,
+    ];
     kernels.iter().for_each(|kernel| kernel(&mut criterion));
     for part in [hashing, sorting, features, loads] {
         part(&mut criterion, sizes);

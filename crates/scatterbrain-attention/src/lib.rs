@@ -37,10 +37,10 @@ pub use preset::Preset;
 pub use scatterbrain_blocks as blocks;
 pub use scatterbrain_combine::{
     Attention, ClusterSupport, DenseHead, HashSupport, HeadReport, Method, Options, Partial, ReformerSupport, Report,
-    SmyrfSupport, attend, attend_into, dense_matrix, merge,
+    SmyrfSupport, attend, attend_into, decompose, dense_matrix, merge,
 };
 pub use scatterbrain_core::tile::Causality;
-pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Result, Seed, Tensor, Window, WindowAlign};
+pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Matrix, Result, Seed, Tensor, Window, WindowAlign};
 pub use scatterbrain_features as features;
 pub use scatterbrain_hash as hash;
 

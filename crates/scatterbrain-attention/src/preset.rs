@@ -1,17 +1,19 @@
 //! The named methods of the comparison, at a budget in units per query.
 
 use scatterbrain_blocks::{TopK, WindowSupport};
-use scatterbrain_combine::{Method, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
 use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
-    Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
+    CentroidBackground, Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
 };
 use scatterbrain_hash::{Smyrf, Transform};
 use serde::{Deserialize, Serialize};
 
 /// Hash rounds of every hashed preset.
 const N_HASHES: usize = 2;
+/// First keys on the support of `scatterbrain-centroid`, where its share of the budget is at least twice that.
+const SINKS: usize = 4;
 
 /// A method by name. A key on the support costs one unit, a random feature two; budgets round down to what a
 /// method allows, to no less than 1 key or 2 features, and [`Method::units`] says what is used.
@@ -29,6 +31,10 @@ const N_HASHES: usize = 2;
 /// | `average` | smyrf at b/2 | averaged with b/4 positive features |
 /// | `scatterbrain-local` | window of b/2 | b/4 hyperbolic features |
 /// | `scatterbrain-smyrf` | 2 hashes × clusters of b/4 | b/4 hyperbolic features |
+/// | `centroids` | – | b/2 cluster centroids |
+/// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
+/// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
+/// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
@@ -45,11 +51,16 @@ pub enum Preset {
     Average,
     ScatterbrainLocal,
     ScatterbrainSmyrf,
+    Centroids,
+    ScatterbrainCentroid,
+    #[serde(rename = "quantised-topk")]
+    QuantisedTopK,
+    ScatterbrainQuantised,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 11] = [
+    pub const ALL: [Preset; 15] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -61,6 +72,10 @@ impl Preset {
         Preset::Average,
         Preset::ScatterbrainLocal,
         Preset::ScatterbrainSmyrf,
+        Preset::Centroids,
+        Preset::ScatterbrainCentroid,
+        Preset::QuantisedTopK,
+        Preset::ScatterbrainQuantised,
     ];
 
     /// The name, as the program takes it.
@@ -77,6 +92,10 @@ impl Preset {
             Preset::Average => "average",
             Preset::ScatterbrainLocal => "scatterbrain-local",
             Preset::ScatterbrainSmyrf => "scatterbrain-smyrf",
+            Preset::Centroids => "centroids",
+            Preset::ScatterbrainCentroid => "scatterbrain-centroid",
+            Preset::QuantisedTopK => "quantised-topk",
+            Preset::ScatterbrainQuantised => "scatterbrain-quantised",
         }
     }
 
@@ -137,6 +156,21 @@ impl Preset {
                 let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
                 (Method::scatterbrain(smyrf(head_dim, keys(4), seed)?, far), N_HASHES * keys(4) + units)
             }
+            Preset::Centroids => {
+                let far = centroids(budget / 2, seed)?;
+                (Method::low_rank(far), far.units())
+            }
+            Preset::ScatterbrainCentroid => {
+                let sinks = if keys(2) < 2 * SINKS { 0 } else { SINKS };
+                let near = window(keys(2) - sinks, causal)?.with_sinks(sinks);
+                let far = centroids(budget / 4, seed)?;
+                (Method::scatterbrain(near, far), keys(2) + far.units())
+            }
+            Preset::QuantisedTopK => (Method::sparse(QuantisedTopK::new(keys(1))?), keys(1)),
+            Preset::ScatterbrainQuantised => {
+                let far = centroids(budget / 4, seed)?;
+                (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
+            }
         };
         method.with_budget(budget, units)
     }
@@ -145,6 +179,7 @@ impl Preset {
 /// Streams of a method's seed: hash and features must be independent (mathematics of the paper's theorem).
 const HASH: u64 = 1;
 const FEATURES: u64 = 2;
+const CENTROIDS: u64 = 3;
 
 /// A background whose units no budget decides.
 fn fixed(background: FeatureBackground) -> Result<Method> {
@@ -169,4 +204,8 @@ fn hyperbolic(head_dim: usize, count: usize, seed: Seed) -> Result<(FeatureBackg
     let count = (count / 2 * 2).max(2);
     let map = HyperbolicFeatures::sample(head_dim, count, ProjectionKind::Orthogonal, seed.derive(FEATURES))?;
     Ok((FeatureBackground::new(map), 2 * count))
+}
+
+fn centroids(count: usize, seed: Seed) -> Result<CentroidBackground> {
+    CentroidBackground::new(count.max(1), seed.derive(CENTROIDS))
 }

@@ -15,6 +15,7 @@
 mod clusters;
 mod dense;
 mod full;
+mod largest;
 mod layout;
 mod topk;
 mod union;
@@ -23,6 +24,7 @@ mod window;
 pub use clusters::{Clusters, Round};
 pub use dense::to_dense_mask;
 pub use full::Full;
+pub use largest::{Largest, Score};
 pub use layout::{BlockLayout, BlockShape, Layout};
 pub use topk::TopK;
 pub use union::Union;

@@ -1,7 +1,8 @@
 //! Exact top-k: the heaviest visible keys of each row, found by scoring all of them.
 
-use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
-use scatterbrain_core::tile::{Causality, Head, Keys, Select, Selection, Support, Tile};
+use crate::largest::{Largest, Score};
+use scatterbrain_core::kernel::{self, PANEL};
+use scatterbrain_core::tile::{Causality, Head, Keys, Select, Support, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -30,10 +31,7 @@ impl TopK {
 
 impl Support for TopK {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        if self.budget == 0 || self.budget > head.mask.m() {
-            return Err(Error::invalid("budget", format!("1 to {} keys", head.mask.m()), self.budget));
-        }
-        Ok(Box::new(Prepared { budget: self.budget, head: *head }))
+        Ok(Box::new(Largest::new(Logits(*head), self.budget..=self.budget, head.mask, head.level)?))
     }
 
     fn causality(&self) -> Causality {
@@ -41,66 +39,14 @@ impl Support for TopK {
     }
 }
 
-struct Prepared<'a> {
-    budget: usize,
-    head: Head<'a>,
-}
+/// Exact logits.
+struct Logits<'a>(Head<'a>);
 
-impl Select for Prepared<'_> {
-    fn reads_all_keys(&self) -> bool {
-        true
-    }
-
-    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
-        let Head { key, query, scale, level, .. } = self.head;
-        let mut panel = vec![0.0; key.cols() * PANEL];
-        let (mut scores, mut chosen) = (Vec::new(), Vec::new());
-        for (rows, lists) in tile.rows.chunks(PANEL).zip(selection.lists.chunks_mut(PANEL)) {
-            let keys = seen_by_any(tile, rows);
-            kernel::pack(level, query, rows, scale, &mut panel);
-            scores.resize(keys.len() * PANEL, 0.0);
-            kernel::product(level, &panel, key, &Keys::Range(keys.clone()), &mut scores);
-            hide(tile, rows, &keys, &mut scores);
-            chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
-            // More than u32::MAX keys cannot be listed.
-            kernel::select(level, &mut scores, self.budget.try_into().unwrap_or(u32::MAX), &mut chosen);
-            for (lane, list) in lists.iter_mut().enumerate() {
-                list_chosen(&chosen, lane, keys.start as u32, self.budget, list);
-            }
-        }
-    }
-}
-
-/// The keys from the first to the last that some of the rows see, but for boolean masks.
-fn seen_by_any(tile: &Tile<'_>, rows: &[u32]) -> Range<usize> {
-    let ranges = || rows.iter().map(|&i| tile.mask.range(i as usize));
-    let start = ranges().map(|r| r.start).min().unwrap_or(0);
-    start..ranges().map(|r| r.end).max().unwrap_or(0).max(start)
-}
-
-/// Takes out what single rows do not see of `keys`: a few scores at the ends for ranges, any under a boolean mask.
-fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) {
-    for (lane, &i) in rows.iter().enumerate() {
-        let range = tile.mask.range(i as usize);
-        for j in (keys.start..range.start.min(keys.end)).chain(range.end.max(keys.start)..keys.end) {
-            scores[(j - keys.start) * PANEL + lane] = HIDDEN;
-        }
-        if let Some(allowed) = tile.mask.allowed_row(i as usize) {
-            for j in range.filter(|&j| allowed[j] == 0) {
-                scores[(j - keys.start) * PANEL + lane] = HIDDEN;
-            }
-        }
-    }
-}
-
-/// Appends the keys whose bits are set for a lane; bit 0 is key `start`.
-fn list_chosen(chosen: &[u32], lane: usize, start: u32, budget: usize, list: &mut Vec<u32>) {
-    list.reserve(budget);
-    for (word, lanes) in chosen.chunks_exact(PANEL).enumerate() {
-        let mut bits = lanes[lane];
-        while bits != 0 {
-            list.push(start + (word * WORD) as u32 + bits.trailing_zeros());
-            bits &= bits - 1;
-        }
+impl Score for Logits<'_> {
+    fn score(&self, tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, out: &mut [f32]) {
+        let Head { key, query, scale, level, .. } = self.0;
+        let (rows, mut panel) = (&tile.rows[rows], vec![0.0; key.cols() * PANEL]);
+        kernel::pack(level, query, rows, scale, &mut panel);
+        kernel::product(level, &panel, key, &Keys::Range(keys.clone()), out);
     }
 }

@@ -100,11 +100,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn windows(case in case(), left in 0usize..60, right in 0usize..60, start in any::<bool>()) {
+    fn windows(case in case(), left in 0usize..60, right in 0usize..60, start in any::<bool>(), sinks in 0usize..9) {
         with_head(&case, |head, problem| {
             let align = if start { WindowAlign::Start } else { WindowAlign::End };
-            let support = WindowSupport { window: Window { left, right, align } };
-            check(&support, head, problem, &oracle::support::window(case.n, case.m, case.length, left, right, start));
+            let support = WindowSupport { window: Window { left, right, align }, sinks: 0 };
+            let want = oracle::support::window(case.n, case.m, case.length, left, right, start);
+            check(&support, head, problem, &want);
+            let first: Vec<bool> = (0..case.n * case.m).map(|pair| pair % case.m < sinks).collect();
+            check(&support.with_sinks(sinks), head, problem, &oracle::support::union(&want, &first));
             check(&Full, head, problem, &vec![true; case.n * case.m]);
         });
     }
@@ -137,7 +140,7 @@ proptest! {
             }).collect();
             let clusters = Clusters::new(rounds, lookback).unwrap();
             check(&Given(clusters.clone()), head, problem, &want);
-            let near = WindowSupport { window: Window { left, right: 3, align: WindowAlign::End } };
+            let near = WindowSupport { window: Window { left, right: 3, align: WindowAlign::End }, sinks: 0 };
             let both = Union::new(vec![Arc::new(Given(clusters)), Arc::new(near), Arc::new(TopK::new(5.min(case.m)).unwrap())]).unwrap();
             let want = oracle::support::union(&want, &oracle::support::window(case.n, case.m, case.length, left, 3, false));
             check(&both, head, problem, &oracle::support::union(&want, &oracle::support::top_k(problem, 5.min(case.m))));

@@ -2,7 +2,7 @@
 
 use crate::library::{Preset, Window, WindowAlign};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Budget where none is given, or as many keys as there are.
@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Compare(CompareOptions),
     /// Run one method and write its output to a file
     Attend(AttendOptions),
+    /// Split the attention matrix of one head into a low-rank and a sparse part
+    Decompose(DecomposeOptions),
 }
 
 /// `scatterbrain compare`.
@@ -69,7 +71,68 @@ pub(crate) struct AttendOptions {
     pub(crate) common: CommonOptions,
 }
 
-/// What both commands take.
+/// `scatterbrain decompose`.
+#[derive(Debug, Args)]
+pub(crate) struct DecomposeOptions {
+    /// As for `compare`
+    #[arg(value_name = "FILE.safetensors")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The query head
+    #[arg(long, value_name = "N")]
+    pub(crate) head: usize,
+
+    /// The batch entry
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) batch: usize,
+
+    /// How to decompose
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Algorithm::Best)]
+    pub(crate) method: Algorithm,
+
+    /// Decompose e^logit (over its largest value in the matrix) instead of softmax rows
+    #[arg(long)]
+    pub(crate) unnormalised: bool,
+
+    /// Price of an entry of the sparse part, for pcp [default: 1/√max(n, m)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) lambda: Option<f64>,
+
+    /// What counts as converged [default: 0.002 for pcp, else 0.001]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) tolerance: Option<f64>,
+
+    /// Iterations at most, of each run [default: 500 for pcp, else 300]
+    #[arg(long, value_name = "N")]
+    pub(crate) iterations: Option<usize>,
+
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Where to write `left` and `right` (L = left·rightᵀ) and `sparse_offsets`, `sparse_columns`, `sparse_values` (S
+    /// by rows); an old file is replaced only by a complete new one
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// How to decompose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// the better of godec and altproj at each split of the budget
+    Best,
+    /// GoDec at each split of the budget
+    Godec,
+    /// Alternating projections at each split of the budget
+    Altproj,
+    /// Principal component pursuit, which has no budget
+    Pcp,
+}
+
+/// What all commands take.
 #[derive(Debug, Args)]
 pub(crate) struct CommonOptions {
     /// What a query may spend: a key on the support costs 1, a random feature 2 [default: 64, or the number of keys

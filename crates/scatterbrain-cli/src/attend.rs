@@ -50,13 +50,13 @@ fn serialize(output: &[f32], log_sum_exp: &[f32], sizes: &Sizes, metadata: HashM
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
 
-fn little_endian(values: &[f32]) -> Vec<u8> {
+pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// Writes beside the target and renames, so that the target is old or new but never half. A link is followed, an old
 /// file keeps its mode, and what is no regular file (a pipe, a device) is written to as it stands.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let old = std::fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| !old.is_file()) {

@@ -5,6 +5,7 @@
 mod arguments;
 mod attend;
 mod compare;
+mod decompose;
 mod errors;
 mod input;
 mod library;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Attend(options) => attend::run(&options),
+        Command::Decompose(options) => decompose::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

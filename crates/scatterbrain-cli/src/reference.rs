@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) keys: Range<usize>,
     /// Their weights, summing to one where any key is visible.
     pub(crate) weights: Vec<f64>,
+    /// ln Σ e^logit over visible keys; −∞ where there are none.
+    pub(crate) log_normaliser: f64,
 }
 
 impl<'a> Head<'a> {
@@ -59,8 +61,8 @@ impl<'a> Head<'a> {
         let mut weights: Vec<f64> =
             keys.clone().map(|j| self.scale * dot(query, &self.key[j * d..(j + 1) * d])).collect();
         let seen: Option<&[u8]> = self.allowed.map(|a| &a.row(self.batch, self.head, query_idx)[keys.clone()]);
-        softmax(&mut weights, |j| seen.is_none_or(|s| s[j] != 0));
-        Row { keys, weights }
+        let log_normaliser = softmax(&mut weights, |j| seen.is_none_or(|s| s[j] != 0));
+        Row { keys, weights, log_normaliser }
     }
 
     /// The keys that length, causality and window leave to a query, which stands at i + L − n.
@@ -103,8 +105,8 @@ pub(crate) fn exact_output(input: &Input, len: usize, done: &(dyn Fn() + Sync)) 
     output
 }
 
-/// Turns logits into weights; what is not `seen` becomes 0 and takes no part in the maximum.
-fn softmax(logits: &mut [f64], seen: impl Fn(usize) -> bool) {
+/// Turns logits into weights; what is not `seen` becomes 0 and takes no part in the maximum. Returns ln Σ e^logit.
+fn softmax(logits: &mut [f64], seen: impl Fn(usize) -> bool) -> f64 {
     let mut top = f64::NEG_INFINITY;
     for (j, logit) in logits.iter().enumerate() {
         if seen(j) {
@@ -119,6 +121,7 @@ fn softmax(logits: &mut [f64], seen: impl Fn(usize) -> bool) {
     if total != 0.0 {
         logits.iter_mut().for_each(|w| *w /= total);
     }
+    top + total.ln()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -139,10 +142,11 @@ mod tests {
     #[test]
     fn a_softmax_of_some() {
         let mut weights = [0.0, 3f64.ln(), 1e6];
-        softmax(&mut weights, |j| j < 2);
+        let log_normaliser = softmax(&mut weights, |j| j < 2);
+        assert!((log_normaliser - 4f64.ln()).abs() < 1e-15);
         assert!((weights[0] - 0.25).abs() < 1e-15 && (weights[1] - 0.75).abs() < 1e-15 && weights[2] == 0.0);
         let mut blind = [5.0, f64::NAN];
-        softmax(&mut blind, |_| false);
+        assert_eq!(softmax(&mut blind, |_| false), f64::NEG_INFINITY);
         assert_eq!(blind, [0.0, 0.0]);
     }
 

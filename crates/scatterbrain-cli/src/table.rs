@@ -1,9 +1,9 @@
-//! The comparison as a person reads it.
+//! Comparisons and decompositions as a person reads them.
 
 use crate::arguments::CompareOptions;
 use crate::input::Input;
 use crate::library::Level;
-use crate::report::{Comparison, MethodResult};
+use crate::report::{Comparison, HeadDecomposition, MethodResult};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use std::fmt::Write;
 
@@ -56,18 +56,24 @@ fn table(comparison: &Comparison) -> Table {
         "memory",
         "share",
     ];
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
-    table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
-    table.column_iter_mut().for_each(|c| _ = c.set_padding((0, 1)));
-    table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
+    let mut table = empty_table(&header);
     let best = best(&comparison.results);
     for (index, result) in comparison.results.iter().enumerate() {
         let cells = cells(result, comparison.input.causal).map(Cell::new);
         let bold = |c: Cell| if Some(index) == best { c.add_attribute(Attribute::Bold) } else { c };
         table.add_row(cells.map(bold));
     }
+    table
+}
+
+/// A table with this header and no rows; figures to the right of the first column.
+fn empty_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
+    table.column_iter_mut().for_each(|c| _ = c.set_padding((0, 1)));
+    table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
     table
 }
 
@@ -121,6 +127,69 @@ fn notes(comparison: &Comparison) -> String {
         let _ = writeln!(text, "up to {zero_rows} rows whose exact output is zero are left out of the errors");
     }
     text
+}
+
+/// A decomposition: what was run, the parts beside each other, singular values, splits tried.
+pub(crate) fn render_decomposition(d: &HeadDecomposition, input: &Input) -> String {
+    let mut text = d.file.clone();
+    if let Some(model) = &input.model {
+        let _ = write!(text, ": {model}");
+    }
+    let rows = if d.normalised { "softmax rows" } else { "e^logit over its largest" };
+    let causal = if d.causal { ", causal" } else { "" };
+    let _ = write!(text, "\nbatch entry {}, head {}: {} × {}, {rows}{causal}\n", d.batch, d.head, d.n, d.m);
+    let budget = d.budget.map(|b| format!(", budget {b} units a query")).unwrap_or_default();
+    let _ =
+        write!(text, "{}{budget}, seed {}: {} iterations, {}\n\n", d.method, d.seed, d.iterations, seconds(d.seconds));
+    let mut table = empty_table(&["", "rank", "entries a row", "residual", "output error"]);
+    let share = 100.0 * d.nonzero_share;
+    let entries = format!("{:.1} ({share:.1} %)", d.nonzeros as f64 / d.n as f64);
+    table.add_row(["L + S".into(), d.rank.to_string(), entries, error(Some(d.residual)), error(Some(d.output_error))]);
+    for (name, end) in [("S alone", &d.sparse_alone), ("L alone", &d.low_rank_alone)] {
+        if let Some(e) = end {
+            let (rank, per_row) = (e.rank.to_string(), e.per_row.to_string());
+            table.add_row([name.into(), rank, per_row, error(Some(e.residual)), error(e.output_error)]);
+        }
+    }
+    let _ = write!(text, "{}\n\n", table.trim_fmt());
+    let _ = writeln!(text, "singular values of A  {}", some_values(&d.singular_values));
+    let _ = writeln!(text, "singular values of L  {}", some_values(&d.low_rank_singular_values));
+    if let (Some(left), Some(right)) = (d.left_coherence, d.right_coherence) {
+        let _ = writeln!(text, "coherence of L        {left:.1} of rows, {right:.1} of columns (1: spread evenly)");
+    }
+    if let Some(o) = &d.optimality {
+        let (primal, dual, tangent) = (error(Some(o.primal)), error(Some(o.dual)), error(o.tangent));
+        let proved = if o.certified { "proved" } else { "not proved" };
+        let _ = writeln!(text, "optimality            primal {primal}, dual {dual}, tangent {tangent}; norm {proved}");
+    }
+    if !d.splits.is_empty() {
+        let mut table = empty_table(&["split tried", "rank", "entries a row", "residual", "iterations"]);
+        for s in &d.splits {
+            let iterations = format!("{}{}", s.iterations, if s.settled { "" } else { " (not settled)" });
+            let (rank, per_row) = (s.rank.to_string(), s.per_row.to_string());
+            table.add_row([s.method.into(), rank, per_row, error(Some(s.residual)), iterations]);
+        }
+        let _ = write!(text, "\n{}\n", table.trim_fmt());
+    }
+    text.push_str(
+        "\nresidual     |A − L − S|/|A| (Frobenius); of S alone and L alone the smallest possible\n\
+         output error mean over rows of |o − ô|/|o|, rows of L + S not normalised again\n",
+    );
+    if d.budget.is_some() {
+        text.push_str("budget       a rank costs 2, an entry 1; L + S is a heuristic's: better ones may exist\n");
+    }
+    printable(&text)
+}
+
+/// The first values and the last.
+fn some_values(values: &[f64]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = values.iter().take(SHOWN).map(|&v| error(Some(v))).collect();
+    match values.len() {
+        0 => "none".into(),
+        len if len <= SHOWN => shown.join("  "),
+        len => format!("{}  …  {} ({len})", shown.join("  "), error(Some(values[len - 1]))),
+    }
 }
 
 fn error(value: Option<f64>) -> String {

@@ -149,8 +149,10 @@ fn all_methods_by_default_as_a_table() {
     let out = program(&["compare", "--repeat", "1"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
-    for name in "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf"
-        .split(' ')
+    for name in
+        "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf \
+                 centroids scatterbrain-centroid"
+            .split(' ')
     {
         assert!(table.contains(name), "{name} is missing in\n{table}");
     }
@@ -404,4 +406,136 @@ fn attend_respects_what_stands_at_the_target() {
     assert_eq!(attend(&path("pipe")).status.code(), Some(0));
     assert!(SafeTensors::deserialize(&reader.join().expect("joined")).is_ok());
     assert!(std::fs::metadata(path("pipe")).expect("there").file_type().is_fifo());
+}
+
+fn decomposition(arguments: &[&str]) -> Value {
+    let out = program(&[&["decompose", "--json"], arguments].concat());
+    assert_eq!(out.status.code(), Some(0), "{arguments:?}: {}", text(&out.stderr));
+    assert!(out.stderr.is_empty());
+    serde_json::from_slice(&out.stdout).expect("one JSON value")
+}
+
+/// The file written is L + S, and L + S is as far from the matrix as the answer says.
+#[test]
+fn decompose_writes_what_it_prints() {
+    let folder = folder();
+    let (n, m) = (24, 20);
+    let wave = |len: usize, step: f32| (0..len).flat_map(|i| (i as f32 * step).sin().to_le_bytes()).collect();
+    let file = File::new()
+        .with("query", Dtype::F32, &[2, 4, n, 3], wave(8 * n * 3, 0.7))
+        .with("key", Dtype::F32, &[2, 2, m, 3], wave(4 * m * 3, 1.3))
+        .with("value", Dtype::F32, &[2, 2, m, 2], wave(4 * m * 2, 2.1))
+        .says("scale", "3.0")
+        .says("causal", "true");
+    let (input, out) = (file.write(&folder), folder.path().join("out.safetensors"));
+    let out = out.to_str().expect("UTF-8");
+    let [query, key] = [0, 1].map(|t| floats(&file.tensors[t].3));
+    let (q, k) = (&query[(4 + 3) * n * 3..][..n * 3], &key[(2 + 1) * m * 3..][..m * 3]);
+    let visible = scatterbrain_oracle::visibility(n, m, m, true, None);
+    let problem = scatterbrain_oracle::Problem::from_f32([n, m, 3, 1], 3.0, q, k, &vec![0.0; m]).seeing(visible);
+    let log_sum_exp = problem.exact().log_sum_exp;
+    let logit =
+        |i: usize, j: usize| 3.0 * (0..3).map(|c| f64::from(q[i * 3 + c]) * f64::from(k[j * 3 + c])).sum::<f64>();
+    // The last query sees the last key.
+    let sees = |i: usize, j: usize| j + n <= i + m;
+    let largest = (0..n * m).filter(|e| sees(e / m, e % m)).map(|e| logit(e / m, e % m)).fold(f64::MIN, f64::max);
+    for (method, unnormalised) in [("best", false), ("godec", true), ("altproj", false), ("pcp", false), ("pcp", true)]
+    {
+        let exact: Vec<f64> = (0..n * m)
+            .map(|e| (e / m, e % m))
+            .map(|(i, j)| {
+                let reference = if unnormalised { largest } else { log_sum_exp[i] };
+                if sees(i, j) { (logit(i, j) - reference).exp() } else { 0.0 }
+            })
+            .collect();
+        let mut arguments =
+            vec![&input[..], "--batch", "1", "--head", "3", "--method", method, "-o", out, "--budget", "6"];
+        if unnormalised {
+            arguments.push("--unnormalised");
+        }
+        let value = decomposition(&arguments);
+        assert_eq!((&value["n"], &value["normalised"]), (&n.into(), &(!unnormalised).into()));
+        let bytes = std::fs::read(out).expect("the output");
+        let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let read = |name: &str| floats(tensors.tensor(name).expect("a tensor").data());
+        let (left, right, values) = (read("left"), read("right"), read("sparse_values"));
+        let rank = left.len() / n;
+        assert_eq!(
+            (value["rank"].as_u64(), value["nonzeros"].as_u64()),
+            (Some(rank as u64), Some(values.len() as u64))
+        );
+        let mut dense: Vec<f64> = (0..n * m)
+            .map(|e| (0..rank).map(|c| f64::from(left[e / m * rank + c]) * f64::from(right[e % m * rank + c])).sum())
+            .collect();
+        let offsets: Vec<usize> = tensors
+            .tensor("sparse_offsets")
+            .expect("offsets")
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b) as usize)
+            .collect();
+        let columns: Vec<usize> = tensors
+            .tensor("sparse_columns")
+            .expect("columns")
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b) as usize)
+            .collect();
+        for i in 0..n {
+            (offsets[i]..offsets[i + 1]).for_each(|e| dense[i * m + columns[e]] += f64::from(values[e]));
+        }
+        let square = |x: f64| x * x;
+        let norm = exact.iter().map(|x| square(*x)).sum::<f64>().sqrt();
+        let distance = exact.iter().zip(&dense).map(|(a, b)| square(a - b)).sum::<f64>().sqrt();
+        let residual = value["residual"].as_f64().expect("a number");
+        assert!((distance / norm - residual).abs() < 1e-6, "{method}: {} and {residual}", distance / norm);
+        let total: f64 =
+            value["singular_values"].as_array().into_iter().flatten().filter_map(Value::as_f64).map(square).sum();
+        assert!((total.sqrt() - norm).abs() < 1e-6 * norm);
+        if method == "pcp" {
+            assert!(value["budget"].is_null() && value["optimality"]["certified"] == true && residual <= 2e-3);
+        } else {
+            assert!(value["largest_row"].as_u64().expect("a number") + 2 * rank as u64 <= 6);
+            assert!(residual <= value["sparse_alone"]["residual"].as_f64().expect("a number"));
+            assert!(value["splits"].as_array().is_some_and(|s| s.len() >= 4));
+        }
+    }
+}
+
+#[test]
+fn decompose_as_a_table() {
+    let out = program(&["decompose", "--head", "1", "--budget", "8", "--method", "godec"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(out.stderr.is_empty());
+    let table = text(&out.stdout);
+    for word in ["L + S", "S alone", "L alone", "singular values of A", "singular values of L", "coherence", "residual"]
+    {
+        assert!(table.contains(word), "{word} is missing in\n{table}");
+    }
+}
+
+#[test]
+fn decompose_refuses() {
+    refuses(&["decompose", "--head", "4"], "head: expected 0 to 3, got 4");
+    refuses(&["decompose", "--head", "0", "--batch", "1"], "batch: expected 0 to 0, got 1");
+    refuses(&["decompose", "--head", "0", "--budget", "0"], "budget: expected 1 to 512");
+    refuses(&["decompose", "--head", "0", "--lambda", "1"], "lambda: expected with --method pcp alone");
+    refuses(&["decompose", "--head", "0", "--method", "pcp", "--lambda", "-1"], "lambda: expected a positive");
+    refuses(&["decompose", "--head", "0", "--method", "pcp", "--iterations", "2"], "not converged after 2 iterations");
+    refuses(&["decompose", "--head", "0", "--tolerance", "NaN"], "tolerance: expected");
+    refuses(&["decompose", "--head", "0", "--iterations", "0"], "max_iterations: expected at least 1");
+    let folder = folder();
+    let mut query: Vec<u8> = vec![0; 4 * 144];
+    query[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let path = File::new().with("query", Dtype::F32, &[2, 4, 6, 3], query).write(&folder);
+    refuses(&["decompose", &path, "--head", "0"], "matrix: expected finite entries");
+    for arguments in
+        [&["decompose"][..], &["decompose", "--head", "x"], &["decompose", "--head", "0", "--method", "svd"]]
+    {
+        assert_eq!(program(arguments).status.code(), Some(2), "{arguments:?}");
+    }
 }

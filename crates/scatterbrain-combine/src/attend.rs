@@ -2,11 +2,11 @@
 
 use crate::check::{self, Side, Sizes};
 use crate::method::{Kind, Method};
-use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, compute};
+use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, Visits, compute};
 use rayon::prelude::*;
 use scatterbrain_core::kernel::{self, Extent};
-use scatterbrain_core::tile::{Background, Head, KeyHead, Support, TILE_ROWS};
-use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Tensor};
+use scatterbrain_core::tile::{Background, Causality, Head, KeyHead, Select, Summary, Support, TILE_ROWS};
+use scatterbrain_core::{Error, HeadMask, Level, Mask, Matrix, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -271,7 +271,7 @@ impl Call<'_> {
                 level: self.level,
                 tainted_keys: tainted_keys.as_deref(),
                 tainted_queries: tainted_queries.as_deref(),
-                passes: select.as_ref().filter(|_| mask.is_dense()).map_or(1, |s| s.passes()),
+                visits: visits(support.zip(select.as_deref()), summary.as_deref(), &mask),
                 log_sum_exp: lse.is_some(),
             };
             let units = background.map_or(0, |b| b.units());
@@ -318,6 +318,24 @@ fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
         (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(x, y)| *x || y).collect()),
         (a, b) => a.or(b),
     }
+}
+
+/// How the queries of a head are visited.
+///
+/// A support's own orders bring rows that share keys together; under a mask, which keys a row then meets in which order
+/// depends on later tokens, so only a support whose choice sees the future anyway is free to use them. The totals of a
+/// background still want neighbours, so they get a pass of their own.
+fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Summary>, mask: &HeadMask<'_>) -> Visits {
+    let once = Visits { rounds: None, totals: false };
+    let Some((support, select)) = support else { return once };
+    if mask.is_dense() {
+        return Visits { rounds: Some(select.passes()), totals: false };
+    }
+    let free = support.causality() == Causality::SelectionSeesFuture && !mask.has_boolean();
+    if free && select.order(0).is_some() && summary.is_none_or(|s| s.any_order()) {
+        return Visits { rounds: Some(select.passes()), totals: summary.is_some() };
+    }
+    once
 }
 
 /// What the tiles of a head have left so far.
@@ -421,11 +439,12 @@ fn run_head(
 ) -> HeadReport {
     let n = head.mask.n();
     let natural: Vec<u32> = (0..n as u32).collect();
-    let memory = vec![0.0; if head.passes > 1 { n * head.summary.map_or(0, |s| s.memory()) } else { 0 }];
+    let passes = head.visits.count();
+    let memory = vec![0.0; if passes > 1 { n * head.summary.map_or(0, |s| s.memory()) } else { 0 }];
     let mut run = HeadRun { carried: vec![Carried::default(); n], memory, recomputed_rows: 0, log_sum_exp: lse };
-    for pass in 0..head.passes {
-        // A select's own order pays only where all rows see the same keys: masks want neighbours together.
-        match head.select.and_then(|s| s.order(pass)).filter(|_| head.mask.is_dense()) {
+    for pass in 0..passes {
+        let own = head.visits.rounds.is_some_and(|rounds| pass < rounds);
+        match head.select.filter(|_| own).and_then(|s| s.order(pass)) {
             None if pass == 0 => run.neighbours(head, &natural, output, space),
             order => run.scattered(head, pass, order.unwrap_or(&natural), output, space),
         }

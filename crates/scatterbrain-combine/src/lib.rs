@@ -13,7 +13,7 @@
 //! ```
 //!
 //! is computed tile by tile as totals over all keys plus corrections A − φ·φ on 𝒮; nothing of size n × m is
-//! built outside [`dense_matrix`].
+//! built outside [`dense_matrix`] and [`decompose`], the robust PCA of such a matrix.
 //!
 //! **Architecture Invariant:** this is the only crate that introduces hashes, features and blocks to each other.
 
@@ -21,6 +21,7 @@
 
 mod attend;
 mod check;
+pub mod decompose;
 mod dense;
 mod hashed;
 mod merge;
@@ -29,6 +30,6 @@ mod tile;
 
 pub use attend::{Attention, HeadReport, Options, Report, attend, attend_into};
 pub use dense::{DenseHead, dense_matrix};
-pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, ReformerSupport, SmyrfSupport};
+pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, QuantisedTopK, ReformerSupport, SmyrfSupport};
 pub use merge::{Partial, merge};
 pub use method::Method;

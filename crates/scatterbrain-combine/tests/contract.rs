@@ -380,6 +380,19 @@ fn sums_of_values_that_overflow_are_a_typed_error() {
     assert!(large.iter().all(|x| (x / 1e22 - 1.0).abs() < 1e-5), "{large:?}");
 }
 
+/// Rows of one cluster stand anywhere among the keys, yet the sums of the background are those of blocks of neighbours:
+/// no row has to be summed again.
+#[test]
+fn clusters_under_a_causal_mask_take_totals_from_sums() {
+    let (n, m) = (300, 300);
+    let hash = Smyrf::sample(D, 2, Transform::XboxPlus, Seed(3)).unwrap();
+    let map = HyperbolicFeatures::sample(D, 8, ProjectionKind::Orthogonal, Seed(4)).unwrap();
+    let method = Method::scatterbrain(SmyrfSupport::new(hash, 16).unwrap(), FeatureBackground::new(map));
+    let report = run(&data(n, m, 9), n, m, &Mask::causal(), &method).report;
+    assert_eq!(report.recomputed_rows, 0);
+    assert!(report.heads.iter().all(|h| h.exact_pairs > 0));
+}
+
 /// Logits of −20 under background weights of 1: off the support stands one key of m, and the denominator is 1 of 2m − 1.
 #[test]
 fn rows_that_lost_digits_are_computed_again() {

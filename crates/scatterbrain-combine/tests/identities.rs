@@ -98,6 +98,9 @@ fn cases_that_once_failed() {
     let case = Case { kv_heads: 1, d_v: 6, spread: 2.0, ..Case::plain() };
     let alone = Case { n: 112, m: 42, d: 9, scale: -0.5, causal: true, seed: 2377073313364477538, ..case.clone() };
     check_case(&alone, 0, common::SIGNED);
+    let few =
+        Case { n: 133, m: 6, d: 3, d_v: 1, scale: 0.3, spread: 0.5, causal: true, lengths: true, ..Case::plain() };
+    check_case(&Case { batch: 2, kv_heads: 2, group: 1, seed: 3147969671857458236, ..few }, 4, 7);
     let window = Some((21, 30, false));
     let masked = Case { n: 92, m: 95, d: 6, d_v: 8, scale: 1.0, lengths: true, window, boolean: true, ..case };
     check_case(&Case { seed: 8983324307059940981, ..masked }, 6, common::SIGNED);

@@ -130,14 +130,20 @@ pub struct Block {
     pub keys: Keys,
     /// Where given, row `r` of the block takes only keys inside `clip[r]`.
     pub clip: Option<Vec<Range<usize>>>,
+    /// Where given, a key goes only with the rows whose bits are set: bit `r` of `only[k]` stands for row `r` of the
+    /// block and the key at position `k`.
+    pub only: Option<Vec<u64>>,
     /// Pairs that stand elsewhere in the support.
     pub except: Vec<Except>,
 }
 
+// A bit a row.
+const _: () = assert!(TILE_ROWS <= u64::BITS as usize);
+
 impl Block {
     /// All rows against all keys.
     pub fn new(rows: Range<usize>, keys: Keys) -> Self {
-        Self { rows, keys, clip: None, except: Vec::new() }
+        Self { rows, keys, clip: None, only: None, except: Vec::new() }
     }
 }
 
@@ -176,9 +182,10 @@ impl Selection {
             let row = row - block.rows.start;
             let clip = block.clip.as_ref().map(|c| c[row].clone());
             let inside = |k: usize| clip.as_ref().is_none_or(|c| c.contains(&k));
+            let taken = |at: usize| block.only.as_ref().is_none_or(|only| only[at] >> row & 1 == 1);
             let counted = |at: usize| block.except.iter().any(|e| e.rows[row] == e.keys[at]);
             let all = (0..block.keys.len()).map(|at| (at, block.keys.get(at)));
-            keys.extend(all.filter(|&(at, k)| inside(k) && !counted(at)).map(|(_, k)| k as u32));
+            keys.extend(all.filter(|&(at, k)| inside(k) && taken(at) && !counted(at)).map(|(_, k)| k as u32));
         }
         keys.sort_unstable();
         keys
@@ -200,8 +207,9 @@ pub trait Support: Send + Sync + Debug {
 /// A support that has seen its head.
 pub trait Select: Send + Sync {
     /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
-    /// No pair may be in two of them. Only where every row sees the same keys do passes apply: elsewhere the queries
-    /// are taken once, as they come, and [`Select::select`] gives all their keys.
+    /// No pair may be in two of them. Passes apply where every row sees the same keys, or where the support declares
+    /// [`Causality::SelectionSeesFuture`]: elsewhere the queries are taken once, as they come, and [`Select::select`]
+    /// gives all their keys.
     ///
     /// With more than one pass, a row's keys must not depend on the other rows of its tile.
     fn passes(&self) -> usize {
@@ -246,6 +254,12 @@ pub trait Background: Send + Sync + Debug {
 pub trait Summary: Send + Sync {
     /// The background of a tile: features of its queries and sums over all visible keys.
     fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a>;
+
+    /// Whether a tile of any queries, in any order, has right entries where rows see different keys. Totals are asked
+    /// of neighbours even then.
+    fn any_order(&self) -> bool {
+        false
+    }
 
     /// How many numbers a query may leave for later passes over it ([`Select::passes`]); 0: none.
     fn memory(&self) -> usize {

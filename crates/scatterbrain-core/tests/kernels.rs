@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), bounded in any::<bool>(), seed in any::<u64>()) {
+    fn hide_keeps_what_a_lane_sees(count in 0usize..40, listed in any::<bool>(), codes in any::<bool>(), bounded in any::<bool>(), chosen in any::<bool>(), seed in any::<u64>()) {
         let mut rng = Seed(seed).stream(0);
         let keys = if listed { Keys::List((0..count).map(|_| rng.below(60) as u32).collect()) } else { Keys::Range(7..7 + count) };
         let from: [u32; PANEL] = std::array::from_fn(|_| rng.below(40) as u32);
@@ -147,17 +147,21 @@ proptest! {
         let lane_codes: [u32; PANEL] = std::array::from_fn(|_| rng.below(3) as u32);
         let key_codes: Vec<u32> = (0..count).map(|_| rng.below(3) as u32).collect();
         let except = if codes { vec![(lane_codes, &*key_codes)] } else { vec![] };
+        let bits: Vec<u32> = (0..count).map(|_| rng.below(1 << PANEL) as u32).collect();
         let scores = rng.normals(count * PANEL);
         for level in Level::available() {
             let (mut got, mut entries) = (scores.clone(), scores.clone());
             let ends = [from, to];
             let interval = bounded.then_some(&ends);
-            let kept = kernel::hide(level, &keys, &Seen { interval, except: &except }, &mut got, &mut entries);
+            let only = chosen.then_some(&*bits);
+            let kept = kernel::hide(level, &keys, &Seen { interval, only, except: &except }, &mut got, &mut entries);
             for lane in 0..PANEL {
                 let mut expected = 0;
                 for at in 0..count {
                     let key = keys.get(at) as u32;
-                    let visible = (!bounded || (from[lane] <= key && key < to[lane])) && !(codes && lane_codes[lane] == key_codes[at]);
+                    let inside = !bounded || (from[lane] <= key && key < to[lane]);
+                    let taken = !chosen || bits[at] >> lane & 1 == 1;
+                    let visible = inside && taken && !(codes && lane_codes[lane] == key_codes[at]);
                     let x = scores[at * PANEL + lane];
                     expected += u32::from(visible);
                     prop_assert_eq!(got[at * PANEL + lane], if visible { x } else { f32::NEG_INFINITY });
@@ -445,7 +449,7 @@ proptest! {
 
     #[test]
     fn select_is_the_head_of_a_sort(
-        count in 0usize..150, budget in 0u32..160, kind in 0usize..5, hidden in 0.0f64..1.0, seed in any::<u64>()
+        count in 0usize..150, budget in 0u32..160, slack in 0u32..20, kind in 0usize..5, hidden in 0.0f64..1.0, seed in any::<u64>()
     ) {
         let mut rng = Seed(seed).stream(0);
         let mut scores: Vec<f32> = (0..count * PANEL).map(|_| match kind {
@@ -463,15 +467,18 @@ proptest! {
         }
         for level in Level::available() {
             let mut chosen = vec![7; count.div_ceil(kernel::WORD) * PANEL];
-            kernel::select(level, &mut scores.clone(), budget, &mut chosen);
+            let least = budget.saturating_sub(slack);
+            kernel::select(level, &mut scores.clone(), least..=budget, &mut chosen);
             for r in 0..PANEL {
                 let score = |j: &usize| scores[j * PANEL + r];
                 let mut order: Vec<usize> = (0..count).filter(|j| score(j).to_bits() != kernel::HIDDEN.to_bits()).collect();
                 order.sort_by(|a, b| score(b).total_cmp(&score(a)));
-                order.truncate(budget as usize);
-                order.sort_unstable();
                 let bit = |j: usize| chosen[j / kernel::WORD * PANEL + r] >> (j % kernel::WORD) & 1 == 1;
                 let got: Vec<usize> = (0..count.div_ceil(kernel::WORD) * kernel::WORD).filter(|j| bit(*j)).collect();
+                let few = order.len().min(least as usize)..=order.len().min(budget as usize);
+                prop_assert!(few.contains(&got.len()), "{} lane {}: {} of {:?}", level.name(), r, got.len(), few);
+                order.truncate(got.len());
+                order.sort_unstable();
                 prop_assert_eq!(got, order, "{} lane {}", level.name(), r);
             }
         }
@@ -499,5 +506,99 @@ fn codes_of_lanes() {
                 assert_eq!(largest[r], at, "{} {:?}", level.name(), lane().collect::<Vec<_>>());
             }
         }
+    }
+}
+
+/// Codes by the formula, in f64, but for ties between integers.
+fn naive_codes(row: &[f32], most: f64) -> (Vec<f64>, f64) {
+    let largest = row.iter().fold(0.0f64, |top, x| top.max(f64::from(x.abs())));
+    if largest == 0.0 {
+        return (vec![0.0; row.len()], 0.0);
+    }
+    let norm = row.iter().map(|x| (f64::from(*x) / largest).powi(2)).sum::<f64>().sqrt();
+    let steps = most.min((181.0 - (row.len() as f64).sqrt() / 2.0) / norm);
+    (row.iter().map(|x| f64::from(*x) / largest * steps).collect(), largest / steps)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn codes_and_scans_are_their_formulas_at_every_level(
+        cols in 1usize..200, keys in 0usize..20, lanes in 1usize..=PANEL, kind in 0usize..5, seed in any::<u64>()
+    ) {
+        let mut rng = Seed(seed).stream(0);
+        let mut draw = |rows: usize| -> Vec<f32> {
+            let mut x = match kind {
+                // All at the limit: the largest products that there are.
+                0 => vec![if seed.is_multiple_of(2) { 1.0 } else { -3.0 }; rows * cols],
+                1 => (0..rows * cols).map(|_| [1.0, -1.0][rng.below(2) as usize]).collect(),
+                _ => rng.normals(rows * cols),
+            };
+            for row in x.chunks_exact_mut(cols) {
+                match kind {
+                    // One element alone, whole rows of zeros, and rows of all magnitudes.
+                    2 => row[rng.below(cols as u64) as usize] *= 1e4,
+                    3 => row.fill(0.0),
+                    4 => {
+                        let size = 10f32.powi(rng.below(70) as i32 - 37);
+                        row.iter_mut().for_each(|x| *x *= size);
+                    }
+                    _ => {}
+                }
+            }
+            x
+        };
+        let (query, key) = (draw(lanes), draw(keys.max(1)));
+        let width = cols.next_multiple_of(kernel::QUAD);
+        let mut before: Option<(Vec<i8>, Vec<u32>)> = None;
+        for level in Level::available() {
+            let quantise = |rows: &[f32], most: i8| {
+                let count = rows.len() / cols;
+                let (mut codes, mut scales) = (vec![9; count * width], vec![f32::NAN; count]);
+                kernel::quantise_rows(level, Matrix::new("rows", rows, count, cols).unwrap(), most, &mut codes, &mut scales);
+                for ((row, codes), scale) in rows.chunks_exact(cols).zip(codes.chunks_exact(width)).zip(&scales) {
+                    let (want, want_scale) = naive_codes(row, f64::from(most));
+                    // A code is rounded: by half, and the f32 arithmetic before it.
+                    prop_assert!(codes.iter().zip(&want).all(|(c, w)| (f64::from(*c) - w).abs() < 0.5001));
+                    prop_assert!(codes[cols..].iter().all(|c| *c == 0) && codes.iter().all(|c| c.abs() <= most));
+                    prop_assert!((f64::from(*scale) - want_scale).abs() <= 1e-5 * want_scale + 1e-44);
+                }
+                Ok((codes, scales))
+            };
+            let (q, q_scales) = quantise(&query, i8::MAX)?;
+            let (k, k_scales) = quantise(&key, kernel::KEY_CODE)?;
+            let (k, k_scales) = (&k[..keys * width], &k_scales[..keys]);
+            let bytes: Vec<u8> = k.iter().map(|c| (c + kernel::KEY_CODE) as u8).collect();
+            let mut out = vec![f32::NAN; keys * PANEL];
+            kernel::scan(level, &kernel::QueryCodes::new(&q, width, &q_scales), &bytes, k_scales, &mut out);
+            for j in 0..keys {
+                for r in 0..PANEL {
+                    let pair = |c: usize| i64::from(q[r * width + c]) * i64::from(k[j * width + c]);
+                    let sum = if r < lanes { (0..width).map(pair).sum::<i64>() } else { 0 };
+                    prop_assert!(sum.abs() < 1 << 15, "{sum}");
+                    let want = if r < lanes { sum as f32 * q_scales[r] * k_scales[j] } else { 0.0 };
+                    prop_assert_eq!(out[j * PANEL + r], want, "{} at {}, {}", level.name(), j, r);
+                }
+            }
+            let bits = (q, out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            if let Some(before) = before.replace(bits.clone()) {
+                prop_assert_eq!(before, bits);
+            }
+        }
+    }
+}
+
+#[test]
+fn partial_sums_beyond_sixteen_bits_wrap_back() {
+    for level in Level::available() {
+        let query = [[127i8; 8], [-127; 8]].concat();
+        let key = [[126u8; 4], [126; 4], [0; 4], [0; 4]].concat();
+        let codes = kernel::QueryCodes::new(&query, 16, &[1.0]);
+        let mut out = [0.0; PANEL];
+        kernel::scan(level, &codes, &key, &[2.0], &mut out);
+        // Twice 16 bits: what they keep of the sum, at every level.
+        let sum = 127 * 63 * 16;
+        assert_eq!(out[0], 2.0 * f32::from(sum as u16 as i16), "{}", level.name());
     }
 }

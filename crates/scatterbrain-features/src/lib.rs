@@ -16,13 +16,18 @@
 //! | [`EluFeatures`] | the d columns | no | + | ignored |
 //! | [`Constant`] | 1 | no | + | ignored |
 //!
+//! Where the data decide, [`CentroidBackground`] takes the place of a map: a key weighs what the mean of its cluster does.
+//!
 //! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 
 #![forbid(unsafe_code)]
 
+mod centroid_tile;
+mod centroids;
 mod constant;
 mod elu;
 mod hyperbolic;
+mod kmeans;
 mod map;
 mod oprf;
 mod positive;
@@ -32,6 +37,7 @@ mod summary;
 mod tile;
 mod trigonometric;
 
+pub use centroids::CentroidBackground;
 pub use constant::Constant;
 pub use elu::EluFeatures;
 pub use hyperbolic::HyperbolicFeatures;

@@ -374,9 +374,14 @@ impl Summary for FeatureSummary<'_> {
         Box::new(FeatureTile::new(self, *tile))
     }
 
-    /// W and the log-scale. Without a causal mask, that is: else rows of a tile may have several epochs.
+    /// With several epochs under a causal mask, those of a panel's rows must agree.
+    fn any_order(&self) -> bool {
+        !self.keys.mask.is_causal() || self.references.len() == 1
+    }
+
+    /// W and the log-scale, where the rows of a tile have one epoch.
     fn memory(&self) -> usize {
-        if self.keys.mask.is_causal() { 0 } else { self.n_features() + 1 }
+        if self.any_order() { self.n_features() + 1 } else { 0 }
     }
 
     fn recall<'a>(&'a self, tile: &Tile<'a>, memory: &[f32]) -> Box<dyn TileBackground + 'a> {

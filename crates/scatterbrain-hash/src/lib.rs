@@ -13,6 +13,9 @@
 //! | [`ReformerRotation`] | `rotation.rs` | small angle | none given |
 //! | [`Smyrf`] | `smyrf.rs` | large inner product | none exists: it sorts, and has orders in place of codes |
 //!
+//! [`QuantisedRows`] (`quantised.rs`) are no hash but approximate rows: codes of 8 bits with a scale a row, whose products
+//! rank keys.
+//!
 //! The first four implement [`HashFamily`]: every row gets one [`u32`] per hash ([`Codes`]), and
 //! [`sort_by_code`] brings equal codes together.
 //! [`amplify()`] turns the probability of one hash into that of K concatenations and L tables.
@@ -42,6 +45,7 @@ mod codes;
 mod cross_polytope;
 mod e2lsh;
 mod projections;
+mod quantised;
 mod rotation;
 mod smyrf;
 mod sort;
@@ -51,6 +55,7 @@ pub use amplify::amplify;
 pub use codes::{Codes, HashFamily};
 pub use cross_polytope::{CollisionTable, CrossPolytope, Estimate, Rotation, asymptotic_log_collision};
 pub use e2lsh::E2lsh;
+pub use quantised::QuantisedRows;
 pub use rotation::ReformerRotation;
 pub use smyrf::{KeyRows, Smyrf, SmyrfOrders, SmyrfValues, Transform};
 pub use sort::sort_by_code;

@@ -88,6 +88,31 @@ impl Weights {
         weights
     }
 
+    /// Centroids: `exp(q·μ)`, μ the mean of the keys in the key's cluster, for rows that see the whole cluster in `seen`
+    /// `[n, m]`; `exp(q·k)` for others, and for keys beyond `cluster`.
+    pub fn centroids(problem: &Problem, cluster: &[usize], seen: &[bool]) -> Self {
+        let (m, d) = (problem.m, problem.d);
+        let members = |j: usize| {
+            let own = cluster.get(j).copied();
+            (0..cluster.len()).filter(move |&other| Some(cluster[other]) == own)
+        };
+        let mut logs = Vec::with_capacity(problem.n * m);
+        for i in 0..problem.n {
+            for j in 0..m {
+                let whole = j < cluster.len() && members(j).all(|other| seen[i * m + other]);
+                let mut key = problem.key_row(j).to_vec();
+                if whole {
+                    let count = members(j).count() as f64;
+                    for (c, x) in key.iter_mut().enumerate().take(d) {
+                        *x = members(j).map(|other| problem.key_row(other)[c]).sum::<f64>() / count;
+                    }
+                }
+                logs.push(problem.scale * dot(problem.query_row(i), &key));
+            }
+        }
+        Self::from_logs(&logs, problem.n)
+    }
+
     /// The weight of a pair in natural units; may overflow where the log-scale is large.
     pub fn natural_value(&self, i: usize, j: usize) -> f64 {
         let m = self.value.len() / self.log_scale.len();
@@ -169,6 +194,19 @@ mod tests {
         check(Weights::constant(&p), 1.0);
         // a = −¾: B = 2, D² = 2; exponent −1.5·¼ + 2·½·3 − 2.5.
         check(Weights::oprf(&p, &[0.5], -0.75), 2.0 * (0.125f64).exp());
+    }
+
+    #[test]
+    fn centroids_by_hand() {
+        let mut p = Problem::random(1, 4, 1, 1, 1.0, 0);
+        (p.scale, p.query, p.key) = (1.0, vec![2.0], vec![1.0, 4.0, 3.0, 7.0]);
+        let weights = |seen: [bool; 4]| {
+            let w = Weights::centroids(&p, &[0, 1, 0], &seen);
+            (0..4).map(|j| w.natural_value(0, j).ln()).collect::<Vec<_>>()
+        };
+        let near = |a: Vec<f64>, b: [f64; 4]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?}");
+        near(weights([true; 4]), [4.0, 8.0, 4.0, 14.0]);
+        near(weights([false, true, true, true]), [2.0, 8.0, 6.0, 14.0]);
     }
 
     #[test]

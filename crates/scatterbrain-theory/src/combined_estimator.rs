@@ -3,10 +3,16 @@
 //! Â = A where the pair is on the support, which happens with probability p̂, and X off it. Hypotheses that no
 //! number can show: X is independent of the support (other randomness than the hash), and p̂ is the actual
 //! probability of inclusion.
+//!
+//! Unbiasedness: E Â = A where E X = A, whatever p̂ is, since Â − A = (1 − I)(X − A) and the factors are independent.
+//! Independence is needed: [`mean_of_reused_directions`](crate::mean_of_reused_directions) is the mean without it.
+//! Both are statements on the *unnormalised* entry: the softmax ratio is biased.
 
 use crate::error::{Result, suppose};
 
-/// Var Â = (1 − p̂) Var X, for an unbiased X: E Â = A, so this is the mean squared error too.
+/// Var Â = (1 − p̂) Var X, for an X that is unbiased and independent of the support: E Â = A, so this is the mean
+/// squared error too. With directions that serve features and hash both, the mean is another:
+/// [`mean_of_reused_directions`](crate::mean_of_reused_directions).
 ///
 /// Derivation: with I the indicator of the support, Â − A = (1 − I)(X − A); I and X are independent and
 /// 1 − I is its own square, so E(Â − A) = (1 − p̂)·0 and E(Â − A)² = (1 − p̂) E(X − A)².

@@ -24,13 +24,16 @@ use crate::pair::Pair;
 /// # Ok::<(), scatterbrain_theory::Error>(())
 /// ```
 pub fn second_moment_oprf(pair: Pair, a: f64, head_dim: usize) -> Result<f64> {
-    const FORMULA: &str = "the second moment of OPRF";
-    suppose(FORMULA, "A finite and below 1/8", a.is_finite() && a < 0.125, a)?;
-    suppose(FORMULA, "a dimension of at least 1", head_dim >= 1, 0.0)?;
-    pair.check(FORMULA)?;
+    Ok(log_ratio("the second moment of OPRF", pair, a, head_dim)?.exp())
+}
+
+/// ln(E X²/A_ij²).
+pub(crate) fn log_ratio(formula: &'static str, pair: Pair, a: f64, head_dim: usize) -> Result<f64> {
+    suppose(formula, "A finite and below 1/8", a.is_finite() && a < 0.125, a)?;
+    suppose(formula, "a dimension of at least 1", head_dim >= 1, 0.0)?;
+    pair.check(formula)?;
     let d = head_dim as f64;
-    let log = d * (-4.0 * a).ln_1p() - 0.5 * d * (-8.0 * a).ln_1p() + pair.sum_square() / (1.0 - 8.0 * a);
-    Ok(log.exp())
+    Ok(d * (-4.0 * a).ln_1p() - 0.5 * d * (-8.0 * a).ln_1p() + pair.sum_square() / (1.0 - 8.0 * a))
 }
 
 #[cfg(test)]

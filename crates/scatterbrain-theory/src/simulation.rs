@@ -1,8 +1,6 @@
-//! Direct simulation, which the formulas are tested against. It shares no code with them.
+//! What formulas are tested with: pairs, and directions drawn by code of its own.
 
-use rand_distr::{Distribution, StandardNormal};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::SeedableRng;
+use crate::{Check, Claim, Draws, Estimator, Verdict};
 
 /// Dimension of simulated vectors.
 pub(crate) const DIM: usize = 4;
@@ -24,18 +22,51 @@ pub(crate) fn sum(a: &[f64; DIM], b: &[f64; DIM], sign: f64) -> [f64; DIM] {
     std::array::from_fn(|c| a[c] + sign * b[c])
 }
 
-/// The mean and variance of `f(ω)`, ω ~ N(0, I), lie within four standard errors of what is expected; that of
-/// the variance comes from the empirical fourth moment, √((μ₄ − σ⁴)/N).
-pub(crate) fn check_moments(mean: f64, variance: f64, f: impl Fn(&[f64; DIM]) -> f64) {
-    const TRIALS: usize = 200_000;
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
-    let samples: Vec<f64> = (0..TRIALS).map(|_| f(&std::array::from_fn(|_| StandardNormal.sample(&mut rng)))).collect();
-    let n = TRIALS as f64;
-    let found = samples.iter().sum::<f64>() / n;
-    let moment = |p: i32| samples.iter().map(|x| (x - found).powi(p)).sum::<f64>() / n;
-    let (second, fourth) = (moment(2), moment(4));
-    let z = (found - mean) / (second / n).sqrt();
-    assert!(z.abs() <= 4.0, "mean {found}, expected {mean}: z = {z}");
-    let z = (second - variance) / ((fourth - second * second) / n).sqrt();
-    assert!(z.abs() <= 4.0, "variance {second}, expected {variance}: z = {z}");
+/// A block of `D` directions: the rows of a Haar-distributed orthogonal matrix (Gram–Schmidt of Gaussian rows, whose R
+/// has a positive diagonal), turned by `shape` and given norms from χ(D).
+pub(crate) fn block<const D: usize>(draws: &mut Draws, shape: impl Fn(&mut [[f64; D]; D])) -> [[f64; D]; D] {
+    let mut rows: [[f64; D]; D] = std::array::from_fn(|_| draws.normals());
+    for i in 0..D {
+        for j in 0..i {
+            let along = dot(&rows[i], &rows[j]);
+            rows[i] = std::array::from_fn(|c| rows[i][c] - along * rows[j][c]);
+        }
+        let norm = dot(&rows[i], &rows[i]).sqrt();
+        rows[i] = rows[i].map(|x| x / norm);
+    }
+    shape(&mut rows);
+    for row in &mut rows {
+        let norm = draws.normals::<D>();
+        *row = row.map(|x| x * dot(&norm, &norm).sqrt());
+    }
+    rows
+}
+
+/// Nothing done to an orthogonal block.
+pub(crate) fn orthogonal<const D: usize>(_: &mut [[f64; D]; D]) {}
+
+/// Orthonormal rows to the vertices of a regular simplex around 0.
+pub(crate) fn simplex<const D: usize>(rows: &mut [[f64; D]; D]) {
+    let mean: [f64; D] = std::array::from_fn(|c| rows.iter().map(|r| r[c]).sum::<f64>() / D as f64);
+    for row in rows {
+        *row = std::array::from_fn(|c| row[c] - mean[c]);
+        let norm = dot(row, row).sqrt();
+        *row = row.map(|x| x / norm);
+    }
+}
+
+/// The claim that a quantity is `value` holds, and that it is 1.1 times as large is refuted: within 5 %, each verdict
+/// false with at most 10⁻⁴ (see [`Check`]).
+pub(crate) fn check_value(estimator: Estimator, value: f64, sampler: impl Fn(&mut Draws) -> f64 + Sync) {
+    let check = Check { seed: 11, max_trials: 16_000_000, tolerance: 0.05, relative_width: 0.05, ..Check::default() };
+    for (factor, verdict) in [(1.0, Verdict::Holds), (1.1, Verdict::Refuted)] {
+        let report = check.run(Claim::Equals(factor * value), estimator, &sampler).unwrap();
+        assert_eq!(report.verdict, verdict, "{report:?}");
+    }
+}
+
+/// Mean and variance of `f(ω)`, ω ~ N(0, I).
+pub(crate) fn check_moments(mean: f64, variance: f64, f: impl Fn(&[f64; DIM]) -> f64 + Sync) {
+    check_value(Estimator::Mean, mean, |draws| f(&draws.normals()));
+    check_value(Estimator::Variance, variance, |draws| f(&draws.normals()));
 }

@@ -14,12 +14,14 @@ pub(super) struct Fault {
 const COMBINE: &str = "scatterbrain-combine";
 const BLOCKS: &str = "scatterbrain-blocks";
 const CORE: &str = "scatterbrain-core";
-const TILE: &str = "crates/scatterbrain-combine/src/tile.rs";
+const TILE: &str = "crates/scatterbrain-combine/src/tile/mod.rs";
+const LISTS: &str = "crates/scatterbrain-combine/src/tile/lists.rs";
 const ATTEND: &str = "crates/scatterbrain-combine/src/attend.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
 const SUMMARY: &str = "crates/scatterbrain-features/src/summary.rs";
+const PURSUIT: &str = "crates/scatterbrain-combine/src/decompose/pursuit.rs";
 const FEATURE_TILE: &str = "crates/scatterbrain-features/src/tile.rs";
 
 const fn fault(
@@ -41,7 +43,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "*s = simd.mul_add_e_f32s(factor, e, *s);",
         "*s = simd.mul_add_e_f32s(factor, simd.splat_f32s(0.0), *s);",
     ),
-    fault("correction-dropped-in-lists", COMBINE, TILE, "*s -= factor * e;", "let _ = (factor, s);"),
+    fault("correction-dropped-in-lists", COMBINE, LISTS, "*s -= factor * e;", "let _ = (factor, s);"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
         "union-duplicates",
@@ -103,6 +105,15 @@ pub(super) const FAULTS: &[Fault] = &[
         "if self.spoiled(i, keys.as_deref()) {",
         "if self.spoiled(i, None) && false {",
     ),
+    fault("totals-pass-left-out", COMBINE, ATTEND, "totals: summary.is_some()", "totals: false"),
+    fault("row-said-to-hold-all", COMBINE, TILE, "    missing == 0\n", "    missing <= 1\n"),
+    fault(
+        "chosen-pairs-not-looked-at",
+        COMBINE,
+        "crates/scatterbrain-core/src/kernel/hide.rs",
+        "visible = simd.and_m32s(visible, simd.equal_u32s(bit, own));",
+        "let _ = (bit, own);",
+    ),
     fault(
         "neighbours-decide-the-kernel",
         COMBINE,
@@ -145,6 +156,35 @@ pub(super) const FAULTS: &[Fault] = &[
         "crates/scatterbrain-blocks/src/topk.rs",
         "kernel::pack(level, query, rows, scale, &mut panel);",
         "kernel::pack(level, query, rows, -scale, &mut panel);",
+    ),
+    fault(
+        "multipliers-beyond-lambda",
+        COMBINE,
+        PURSUIT,
+        "wanted.clamp(-lambda, lambda)",
+        "wanted.clamp(-1.1 * lambda, lambda)",
+    ),
+    fault("singular-values-not-shrunk", COMBINE, PURSUIT, "|v| v - 1.0 / self.penalty", "|v| v - 0.9 / self.penalty"),
+    fault(
+        "missed-singular-value-accepted",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/partial_svd.rs",
+        "    is_positive_definite(Mat",
+        "    true || is_positive_definite(Mat",
+    ),
+    fault(
+        "smallest-entries-of-a-row",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/top.rs",
+        "magnitude(b).total_cmp(&magnitude(a))",
+        "magnitude(a).total_cmp(&magnitude(b))",
+    ),
+    fault(
+        "rank-costs-one-unit",
+        COMBINE,
+        "crates/scatterbrain-combine/src/decompose/yardstick.rs",
+        "(self.budget - 2 * rank)",
+        "(self.budget - rank)",
     ),
 ];
 

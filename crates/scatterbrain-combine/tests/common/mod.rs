@@ -3,25 +3,27 @@
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
-use scatterbrain_combine::{HashSupport, Method, ReformerSupport, SmyrfSupport};
-use scatterbrain_core::tile::{Background, Head, Support};
+use scatterbrain_combine::{HashSupport, Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
+use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
-    Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures, OptimalPositiveFeatures,
-    PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, TrigonometricFeatures,
+    CentroidBackground, Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures,
+    OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, TrigonometricFeatures,
 };
 use scatterbrain_hash::{ReformerRotation, SignRandomProjection, Smyrf, Transform};
 use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, sparse, visibility};
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 10;
+pub const SUPPORTS: usize = 11;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
-pub const BACKGROUNDS: usize = 8;
+pub const BACKGROUNDS: usize = 9;
 /// The background whose weights change sign.
 pub const SIGNED: usize = 6;
+/// The background of centroids, which has no feature map.
+pub const CENTROIDS: usize = 8;
 
 const FEATURES: usize = 12;
 /// A row whose denominator is less of its terms may be answered by exact attention: the library's limit is 1/4096 of
@@ -148,6 +150,7 @@ impl Case {
                 ];
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
+            10 => Arc::new(QuantisedTopK::new(19.min(self.m)).unwrap()),
             _ => Arc::new(Full),
         })
     }
@@ -158,7 +161,7 @@ impl Case {
 
     fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
         Some(match which {
-            0 => return None,
+            0 | CENTROIDS => return None,
             1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
             2 => Arc::new(HyperbolicFeatures::from_projection(self.projection(FEATURES / 2))),
             3 => Arc::new(OptimalPositiveFeatures::from_projection(self.projection(FEATURES), -0.1).unwrap()),
@@ -169,14 +172,45 @@ impl Case {
         })
     }
 
+    /// 1 to 12 of them, by seed.
+    fn centroids(&self) -> CentroidBackground {
+        CentroidBackground::new(1 + self.seed as usize % 12, Seed(self.seed).derive(13)).unwrap()
+    }
+
     pub fn method(&self, support: usize, background: usize) -> Method {
+        let support = self.support(support);
+        if background == CENTROIDS {
+            let far = self.centroids();
+            return match support {
+                None => Method::low_rank(far),
+                Some(s) => Method::scatterbrain_shared(s, Arc::new(far)),
+            };
+        }
         let background = self.map(background).map(FeatureBackground::shared);
-        match (self.support(support), background) {
+        match (support, background) {
             (None, None) => Method::exact(),
             (Some(s), None) => Method::sparse_shared(s),
             (None, Some(b)) => Method::low_rank(b),
             (Some(s), Some(b)) => Method::scatterbrain_shared(s, Arc::new(b) as Arc<dyn Background>),
         }
+    }
+
+    /// The cluster of every valid key of a head.
+    fn clusters(&self, bh: usize) -> Vec<usize> {
+        let (b, h) = (bh / self.heads(), bh % self.heads());
+        self.with_inputs(|_, key, value, mask| {
+            let (key, value) = (key.head(b, h / self.group), value.head(b, h / self.group));
+            let keys = KeyHead {
+                key: key.matrix(),
+                value: value.matrix(),
+                scale: self.scale,
+                mask: mask.head(b, h, self.n, self.m).without_boolean(),
+                boolean: self.boolean,
+                pairs: true,
+                level: Level::detect(),
+            };
+            self.centroids().clusters(&keys).into_iter().map(|c| c as usize).collect()
+        })
     }
 
     /// The oracle's answer for one head, and how far f32 may be from it.
@@ -189,6 +223,7 @@ impl Case {
         let value = part(self.value(), kv, self.m * self.d_v);
         let length = self.key_lengths()[b];
         let mut visible = visibility(self.n, self.m, length, self.causal, self.window);
+        let interval = visible.clone();
         if self.boolean {
             let (mask, shape) = self.boolean_mask();
             let start =
@@ -197,7 +232,12 @@ impl Case {
         }
         let shape = [self.n, self.m, self.d, self.d_v];
         let problem = Problem::from_f32(shape, f64::from(self.scale), &query, &key, &value).seeing(visible);
-        let weights = self.weights(&problem, background_idx);
+        let clusters = (background_idx == CENTROIDS).then(|| self.clusters(bh));
+        let weights = match &clusters {
+            Some(clusters) => Some(Weights::centroids(&problem, clusters, &interval)),
+            None => self.weights(&problem, background_idx),
+        };
+        let stand_ins = clusters.map(|clusters| stand_ins(&problem, &clusters, &interval));
         let dense = self.support(support).map(|s| self.dense_support(&*s, bh));
         let estimate = match (&dense, &weights) {
             (None, None) => problem.exact(),
@@ -205,7 +245,8 @@ impl Case {
             (None, Some(w)) => background(&problem, w),
             (Some(s), Some(w)) => combine(&problem, s, w),
         };
-        Judge::new(self, problem, estimate, dense, weights, background_idx)
+        let off = weights.map(|_| Off { which: background_idx, stand_ins });
+        Judge::new(self, problem, estimate, dense, off)
     }
 
     fn dense_support(&self, support: &dyn Support, bh: usize) -> Vec<bool> {
@@ -248,6 +289,40 @@ impl Case {
     }
 }
 
+/// What stands off the support.
+struct Off {
+    which: usize,
+    /// Of centroids.
+    stand_ins: Option<Vec<f32>>,
+}
+
+/// For every pair the key whose weight it has, `[n, m, d]`: the mean of the key's cluster where the row sees all of it, by
+/// plain f32 sums; else the key itself.
+fn stand_ins(problem: &Problem, clusters: &[usize], seen: &[bool]) -> Vec<f32> {
+    let (m, d) = (problem.m, problem.d);
+    let count = clusters.iter().max().map_or(0, |c| c + 1);
+    let mut means = vec![0.0f32; count * d];
+    for (j, c) in clusters.iter().enumerate() {
+        means[c * d..(c + 1) * d].iter_mut().zip(problem.key_row(j)).for_each(|(mean, &x)| *mean += x as f32);
+    }
+    for (c, mean) in means.chunks_mut(d).enumerate() {
+        let members = clusters.iter().filter(|&&other| other == c).count() as f32;
+        mean.iter_mut().for_each(|x| *x /= members);
+    }
+    let mut keys = Vec::with_capacity(problem.n * m * d);
+    for row in seen.chunks(m) {
+        let mut whole = vec![true; count];
+        clusters.iter().zip(row).filter(|(_, seen)| !**seen).for_each(|(&c, _)| whole[c] = false);
+        for j in 0..m {
+            match clusters.get(j).filter(|c| whole[**c]) {
+                Some(c) => keys.extend(&means[c * d..(c + 1) * d]),
+                None => keys.extend(problem.key_row(j).iter().map(|&x| x as f32)),
+            }
+        }
+    }
+    keys
+}
+
 /// What the oracle says of one head.
 pub struct Judge {
     pub estimate: Estimate,
@@ -262,15 +337,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    fn new(
-        case: &Case,
-        problem: Problem,
-        estimate: Estimate,
-        dense: Option<Vec<bool>>,
-        weights: Option<Weights>,
-        which: usize,
-    ) -> Self {
-        let signed = (which == SIGNED && weights.is_some()).then(|| feature_magnitudes(case, &problem));
+    fn new(case: &Case, problem: Problem, estimate: Estimate, dense: Option<Vec<bool>>, off: Option<Off>) -> Self {
+        let signed = off.as_ref().is_some_and(|off| off.which == SIGNED).then(|| feature_magnitudes(case, &problem));
         let conditioned: Vec<f64> = (0..case.n)
             .map(|i| {
                 let by_entries = conditioned(&problem, &estimate, i);
@@ -279,12 +347,11 @@ impl Judge {
                     .map_or(by_entries, |s| by_entries.min(by_features(&problem, &estimate, s, dense.as_deref(), i)))
             })
             .collect();
-        let exact = weights.is_some().then(|| problem.exact().output);
+        let exact = off.is_some().then(|| problem.exact().output);
         // Errors of signed rows are counted relative to their terms.
         let relative_to: Vec<f64> =
             conditioned.iter().map(|c| if signed.is_some() { c.clamp(0.0, 1.0) } else { 1.0 }).collect();
-        let which_map = weights.is_some().then_some(which);
-        let plain = plain_error(case, &problem, &estimate, dense.as_deref(), which_map, &relative_to);
+        let plain = plain_error(case, &problem, &estimate, dense.as_deref(), off.as_ref(), &relative_to);
         let bound = derived_bound(case, &problem);
         assert!(plain <= bound, "plain f32 is off by {plain:e}, beyond {bound:e}: {case:?}");
         let largest = problem.value.iter().fold(1.0f64, |a, v| a.max(v.abs()));
@@ -399,11 +466,11 @@ fn plain_error(
     problem: &Problem,
     estimate: &Estimate,
     dense: Option<&[bool]>,
-    which: Option<usize>,
+    off: Option<&Off>,
     relative_to: &[f64],
 ) -> f64 {
     let (n, m) = (case.n, case.m);
-    let map = which.and_then(|w| case.map(w));
+    let map = off.and_then(|off| case.map(off.which));
     let features = |rows: &[f64], role: Role| {
         let rows: Vec<f32> = rows.iter().map(|&x| x as f32).collect();
         let mut out = LogFeatures::default();
@@ -412,13 +479,14 @@ fn plain_error(
         out
     };
     let mapped = map.as_ref().map(|_| (features(&problem.query, Role::Query), features(&problem.key, Role::Key)));
-    let logit = |i: usize, j: usize| {
-        let (q, k) = (problem.query_row(i), problem.key_row(j));
-        q.iter().zip(k).map(|(&a, &b)| a as f32 * case.scale * b as f32).sum::<f32>()
+    let dot = |i: usize, k: &mut dyn Iterator<Item = f32>| {
+        problem.query_row(i).iter().zip(k).map(|(&a, b)| a as f32 * case.scale * b).sum::<f32>()
     };
+    let logit = |i: usize, j: usize| dot(i, &mut problem.key_row(j).iter().map(|&x| x as f32));
+    let stand_ins = off.and_then(|off| off.stand_ins.as_deref());
     let mut worst = 0.0f64;
     for i in 0..n {
-        let on = |j: usize| dense.map_or(map.is_none(), |d| d[i * m + j]);
+        let on = |j: usize| dense.map_or(off.is_none(), |d| d[i * m + j]);
         // (log, sign·factor) of each entry.
         let entry = |j: usize| -> Vec<(f32, f32)> {
             if !problem.visible[i * m + j] {
@@ -434,6 +502,9 @@ fn plain_error(
                     }
                 };
                 (0..q.n_features).map(|l| (q.row(i)[l] + k.row(j)[l], sign(l))).collect()
+            } else if let Some(keys) = stand_ins {
+                let key = &keys[(i * m + j) * case.d..(i * m + j + 1) * case.d];
+                vec![(dot(i, &mut key.iter().copied()), 1.0)]
             } else {
                 vec![]
             }
@@ -445,8 +516,9 @@ fn plain_error(
         }
         let weights: Vec<f32> = entries.iter().map(|e| e.iter().map(|(l, s)| s * (l - top).exp()).sum()).collect();
         let sum: f32 = weights.iter().sum();
-        let off: f64 = (0..m).map(|j| (f64::from(weights[j] / sum) - estimate.normalised[i * m + j]).abs()).sum();
-        worst = if relative_to[i] < UNDETERMINED { worst } else { worst.max(off * relative_to[i]) };
+        let difference: f64 =
+            (0..m).map(|j| (f64::from(weights[j] / sum) - estimate.normalised[i * m + j]).abs()).sum();
+        worst = if relative_to[i] < UNDETERMINED { worst } else { worst.max(difference * relative_to[i]) };
     }
     worst
 }

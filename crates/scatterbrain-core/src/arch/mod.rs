@@ -4,9 +4,11 @@
 //! pulp's tokens carry the proof; this folder is where instructions that pulp does not wrap would live,
 //! and the only one in the workspace where `unsafe` may be written. Today it needs none.
 
+pub(crate) mod quads;
 pub(crate) mod transpose;
 
 use pulp::{Scalar, Simd, WithSimd};
+use quads::WithQuads;
 use transpose::{Plain, Run, WithTranspose};
 
 #[cfg(target_arch = "aarch64")]
@@ -77,6 +79,18 @@ impl Level {
             Kind::Native(s) => Simd::vectorize(s, Run(op, s)),
             #[cfg(target_arch = "aarch64")]
             Kind::Native(s) => Simd::vectorize(s, Run(op, Plain)),
+        }
+    }
+
+    /// Runs an operation that multiplies bytes, compiled for this level.
+    #[inline]
+    pub(crate) fn run_quads(self, op: impl WithQuads) {
+        match self.0 {
+            Kind::Scalar(s) => Simd::vectorize(s, quads::Run(op, quads::Plain)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(s) => Simd::vectorize(s, quads::Run(op, s)),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Native(s) => Simd::vectorize(s, quads::Run(op, quads::Plain)),
         }
     }
 }

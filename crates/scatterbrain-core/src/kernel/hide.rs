@@ -1,4 +1,4 @@
-//! Hidden pairs of a panel: outside a lane's interval of keys, or already counted elsewhere.
+//! Hidden pairs of a panel: outside a lane's interval of keys, not chosen, or already counted elsewhere.
 
 use super::PANEL;
 use crate::Level;
@@ -10,6 +10,8 @@ use pulp::{Simd, WithSimd};
 pub struct Seen<'a> {
     /// First key of each lane's interval, and its end: a lane with `end <= first` sees nothing. `None`: all keys.
     pub interval: Option<&'a [[u32; PANEL]; 2]>,
+    /// A key goes only with the lanes whose bits are set. `None`: with all.
+    pub only: Option<&'a [u32]>,
     /// Codes of lanes and keys, `(lanes, keys)`: a pair whose codes agree is hidden.
     pub except: &'a [([u32; PANEL], &'a [u32])],
 }
@@ -17,14 +19,26 @@ pub struct Seen<'a> {
 /// Sets scores (no NaN among them) of hidden pairs to −∞ and their entries (where there are any) to 0; returns how many each lane keeps.
 ///
 /// # Panics
-/// If `scores`, `entries` (where not empty) or codes do not have one panel row, or one code, a key.
+/// If `scores`, `entries` (where not empty), bits or codes do not have one panel row, one word or one code a key.
 pub fn hide(level: Level, keys: &Keys, seen: &Seen<'_>, scores: &mut [f32], entries: &mut [f32]) -> [u32; PANEL] {
     let whole = keys.len() * PANEL;
     assert!(scores.len() == whole && (entries.is_empty() || entries.len() == whole), "scores and entries");
     assert!(seen.except.iter().all(|(_, keys_codes)| keys_codes.len() == keys.len()), "codes");
+    assert!(seen.only.is_none_or(|only| only.len() == keys.len()), "only");
     let (scores, entries) = (scores.as_chunks_mut().0, entries.as_chunks_mut().0);
     level.run(Hide { keys, seen, scores, entries })
 }
+
+/// The bit of each lane.
+const LANE_BITS: [u32; PANEL] = {
+    let mut bits = [0; PANEL];
+    let mut lane = 0;
+    while lane < PANEL {
+        bits[lane] = 1 << lane;
+        lane += 1;
+    }
+    bits
+};
 
 struct Hide<'a> {
     keys: &'a Keys,
@@ -43,18 +57,23 @@ impl WithSimd for Hide<'_> {
         for (v, kept) in S::as_mut_simd_u32s(&mut kept).0.iter_mut().enumerate() {
             let all = simd.equal_u32s(simd.splat_u32s(0), simd.splat_u32s(0));
             let mut count = simd.splat_u32s(0);
-            match (seen.interval, seen.except) {
+            match (seen.interval, seen.only, seen.except) {
                 // The common case by itself, with nothing else in the loop.
-                (None, [(lanes, codes)]) => {
+                (None, None, [(lanes, codes)]) => {
                     let lanes = S::as_simd_u32s(lanes).0[v];
                     for ((at, s), code) in scores.iter_mut().enumerate().zip(*codes) {
                         keep(simd, differ(simd, lanes, *code), s, entries.get_mut(at), v, &mut count);
                     }
                 }
-                (interval, except) => {
+                (interval, only, except) => {
+                    let own = S::as_simd_u32s(&LANE_BITS).0[v];
                     let ends = interval.map(|ends| ends.each_ref().map(|end| S::as_simd_u32s(end).0[v]));
                     for (at, s) in scores.iter_mut().enumerate() {
                         let mut visible = ends.map_or(all, |ends| within(simd, ends, keys.get(at) as u32));
+                        if let Some(only) = only {
+                            let bit = simd.and_u32s(simd.splat_u32s(only[at]), own);
+                            visible = simd.and_m32s(visible, simd.equal_u32s(bit, own));
+                        }
                         for (lanes, codes) in except {
                             let differ = differ(simd, S::as_simd_u32s(lanes).0[v], codes[at]);
                             visible = simd.and_m32s(visible, differ);

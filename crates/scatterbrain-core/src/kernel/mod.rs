@@ -18,9 +18,11 @@
 //! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
 //! | [`sign_bits`], [`largest_signed`] | codes of projections |
 //! | [`select()`] | the largest scores of every lane |
+//! | [`quantise_rows`], [`scan()`] | codes of rows with a scale a row; `product` of codes |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
+//! | [`lane_argmax`] | the row of the largest number of every lane |
 //! | [`gather_rows`], [`scatter_rows`] | rows from and to scattered places |
 //! | [`extent()`] | the largest magnitude |
 
@@ -65,6 +67,7 @@ macro_rules! each_share {
     };
 }
 
+mod argmax;
 mod codes;
 mod copy;
 mod exp;
@@ -78,11 +81,14 @@ mod logs;
 mod norms;
 mod pack;
 mod product;
+mod quantise;
 mod rows;
+mod scan;
 mod select;
 mod softmax;
 mod weighted_sum;
 
+pub use argmax::lane_argmax;
 pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
@@ -96,7 +102,9 @@ pub use logs::{elu_logs, relu_logs};
 pub use norms::{square_norm, square_norms};
 pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
+pub use quantise::{QUAD, quantise_rows};
 pub use rows::{dot_rows, weighted_sum_rows};
+pub use scan::{KEY_CODE, QueryCodes, scan};
 pub use select::{HIDDEN, WORD, select};
 pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_sum::weighted_sum;

@@ -2,12 +2,14 @@
 //!
 //! Scores become integers of the same order; the threshold of each lane is bracketed and halved, all lanes of a vector
 //! at once, one pass of counting a step. A lane is done where exactly as many scores as wanted exceed the middle, which
-//! takes a vector of eight ten to fourteen steps on normal scores of 64 to 4096 keys; where equal scores stand at the
-//! threshold it runs until nothing is between the ends, and the first of the equals are taken.
+//! takes a vector of eight ten to fourteen steps on normal scores of 64 to 4096 keys, fewer where a range of numbers will do;
+//! where equal scores stand at the threshold it runs until nothing is between the ends, and the first of the equals are
+//! taken.
 
 use super::PANEL;
 use crate::Level;
 use pulp::{Simd, WithSimd};
+use std::ops::RangeInclusive;
 
 /// A score that [`select`] never takes: the least in the order of [`f32::total_cmp`], a NaN.
 pub const HIDDEN: f32 = f32::from_bits(u32::MAX);
@@ -19,14 +21,14 @@ pub const WORD: usize = u32::BITS as usize;
 /// ends after at most 32 steps for any.
 const BY_VALUE: usize = 16;
 
-/// Marks the `budget` largest scores of every lane, as [`f32::total_cmp`] orders them, among equals the first; all
-/// that are not [`HIDDEN`], where they are fewer. Bit b of `chosen[w][r]` says whether key `32·w + b` of
-/// lane r is taken. `scores` (`[key][PANEL]`) is used up.
+/// Marks the largest scores of every lane, as [`f32::total_cmp`] orders them, among equals the first: some number of
+/// them in `budget`, whichever is found first, or all that are not [`HIDDEN`], where they are no more than its end. Bit
+/// b of `chosen[w][r]` says whether key `32·w + b` of lane r is taken. `scores` (`[key][PANEL]`) is used up.
 ///
 /// ```text
 /// for r in lanes, j in keys:
 ///     before = #{i: scores[i][r] > scores[j][r], or equal and i < j}
-///     chosen[j / 32][r] bit j % 32 = scores[j][r] is not HIDDEN and before < budget
+///     chosen[j / 32][r] bit j % 32 = scores[j][r] is not HIDDEN and before < some number in budget
 /// ```
 ///
 /// # Panics
@@ -35,7 +37,7 @@ const BY_VALUE: usize = 16;
 ///
 /// # Cost
 /// Some ten to twenty passes over `scores`, at most 50; no memory.
-pub fn select(level: Level, scores: &mut [f32], budget: u32, chosen: &mut [u32]) {
+pub fn select(level: Level, scores: &mut [f32], budget: RangeInclusive<u32>, chosen: &mut [u32]) {
     let (scores, rest) = scores.as_chunks_mut();
     assert!(rest.is_empty(), "scores");
     assert_eq!(chosen.len(), scores.len().div_ceil(WORD) * PANEL, "chosen");
@@ -44,7 +46,7 @@ pub fn select(level: Level, scores: &mut [f32], budget: u32, chosen: &mut [u32])
 
 struct Select<'a> {
     scores: &'a mut [[f32; PANEL]],
-    budget: u32,
+    budget: RangeInclusive<u32>,
     chosen: &'a mut [[u32; PANEL]],
 }
 
@@ -55,8 +57,8 @@ impl WithSimd for Select<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { scores, budget, chosen } = self;
         for v in 0..PANEL / S::F32_LANES {
-            let (least, wanted) = least(simd, rank_all(simd, scores, v), budget);
-            let (threshold, missing) = narrow(simd, scores, v, least, wanted);
+            let (bracket, wanted) = least(simd, rank_all(simd, scores, v), *budget.end());
+            let (threshold, missing) = narrow(simd, scores, v, bracket, wanted, *budget.start());
             let none = simd.equal_u32s(missing, simd.splat_u32s(0));
             if simd.first_true_m32s(simd.not_m32s(none)) < S::F32_LANES {
                 mark::<S, true>(simd, scores, v, threshold, missing, chosen);
@@ -150,8 +152,10 @@ fn narrow<S: Simd>(
     ranks: &[[f32; PANEL]],
     v: usize,
     mut bracket: Bracket<S>,
-    wanted: S::u32s,
+    mut wanted: S::u32s,
+    enough: u32,
 ) -> (S::u32s, S::u32s) {
+    let enough = simd.splat_u32s(enough);
     for step in 0.. {
         let Bracket { low, high, above } = bracket;
         let open = simd.greater_than_u32s(simd.sub_u32s(high, low), simd.splat_u32s(1));
@@ -160,6 +164,8 @@ fn narrow<S: Simd>(
         }
         let middle = if step < BY_VALUE { middle_value(simd, low, high) } else { middle_rank(simd, low, high) };
         let count = count(simd, ranks, v, middle);
+        let few = simd.and_m32s(simd.greater_than_or_equal_u32s(count, enough), simd.less_than_u32s(count, wanted));
+        wanted = simd.select_u32s(simd.and_m32s(open, few), count, wanted);
         let rises = simd.and_m32s(open, simd.greater_than_or_equal_u32s(count, wanted));
         let falls = simd.and_m32s(open, simd.less_than_or_equal_u32s(count, wanted));
         bracket = Bracket {

@@ -1,0 +1,100 @@
+//! Rows to codes of 8 bits with a scale a row, small enough that products fit in 16 bits.
+
+use crate::{Level, Matrix};
+use pulp::{Simd, WithSimd};
+
+/// Columns that a code row is padded to a multiple of.
+pub const QUAD: usize = 4;
+
+/// Lanes of the plain loops below: their sums are the same at every level.
+const LANES: usize = 8;
+
+/// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// The largest norm of the codes of `cols` columns: two rows of such codes have a product of at most 2¹⁵ − 1 in magnitude
+/// by Cauchy and Schwarz, also after rounding, which moves each by at most √cols/2.
+fn norm_limit(cols: usize) -> f32 {
+    (181.0 - (cols as f32).sqrt() / 2.0).max(0.0)
+}
+
+/// Quantises rows: `codes[j][c] = round(x_j[c] / scales[j])`, padded with zeros to a multiple of [`QUAD`] columns.
+///
+/// ```text
+/// u = x / max_c |x_c|
+/// t = min(most, (181 − √d/2) / |u|)
+/// code = round(t·u)        scale = max_c |x_c| / t
+/// ```
+///
+/// A code depends on its own row only. |code| ≤ `most`, and the product of two code rows is less than 2¹⁵ in magnitude.
+/// Rows must be finite; those of zeros, and rows of more than 131044 columns, have codes and scale 0.
+///
+/// # Panics
+/// If `most` exceeds 127, `codes` has not `rows.cols()` rounded up for every row, or `scales` not one number.
+///
+/// # Cost
+/// Three passes over a row in the first cache.
+pub fn quantise_rows(level: Level, rows: Matrix<'_>, most: i8, codes: &mut [i8], scales: &mut [f32]) {
+    let width = rows.cols().next_multiple_of(QUAD);
+    assert!(codes.len() == rows.rows() * width && scales.len() == rows.rows(), "codes and scales");
+    level.run(Quantise { rows, most: f32::from(most), codes, width, scales });
+}
+
+struct Quantise<'a> {
+    rows: Matrix<'a>,
+    most: f32,
+    codes: &'a mut [i8],
+    width: usize,
+    scales: &'a mut [f32],
+}
+
+impl WithSimd for Quantise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { rows, most, codes, width, scales } = self;
+        let limit = norm_limit(rows.cols());
+        for (j, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
+            let row = rows.row(j);
+            let largest = largest(row);
+            let steps = if largest > 0.0 { most.min(limit / norm(row, largest)) } else { 0.0 };
+            codes.fill(0);
+            *scale = 0.0;
+            if steps > 0.0 {
+                *scale = largest / steps;
+                for (code, x) in codes.iter_mut().zip(row) {
+                    *code = (x / largest * steps + ROUND).to_bits() as i8;
+                }
+            }
+        }
+    }
+}
+
+/// max |x|.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let (eights, rest) = row.as_chunks::<LANES>();
+    let mut tops = [0.0f32; LANES];
+    for eight in eights {
+        for (top, x) in tops.iter_mut().zip(eight) {
+            *top = if x.abs() > *top { x.abs() } else { *top };
+        }
+    }
+    rest.iter().chain(&tops).fold(0.0, |top: f32, x| if x.abs() > top { x.abs() } else { top })
+}
+
+/// |x / largest|, between 1 and √d.
+#[inline(always)]
+fn norm(row: &[f32], largest: f32) -> f32 {
+    let (eights, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for eight in eights {
+        for (sum, x) in sums.iter_mut().zip(eight) {
+            let x = x / largest;
+            *sum += x * x;
+        }
+    }
+    let rest: f32 = rest.iter().map(|x| (x / largest) * (x / largest)).sum();
+    (sums.iter().sum::<f32>() + rest).sqrt()
+}

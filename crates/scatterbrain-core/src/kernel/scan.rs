@@ -1,0 +1,87 @@
+//! Approximate scores of a panel of quantised queries with quantised keys.
+//!
+//! Micro-kernel: up to six keys × sixteen queries, four columns a step, as in [`super::product()`]; four bytes of a key
+//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores are the same
+//! to the bit at every level.
+
+use super::{PANEL, QUAD};
+use crate::Level;
+use crate::arch::quads::{PanelQuad, Quads, WithQuads};
+use pulp::Simd;
+
+/// The largest code of a key that [`scan()`] takes: it is stored as `code + KEY_CODE`, in seven bits without sign.
+pub const KEY_CODE: i8 = 63;
+
+/// Sixteen quantised queries, packed for [`scan()`].
+#[derive(Debug, Clone)]
+pub struct QueryCodes {
+    panel: Vec<PanelQuad>,
+    scales: [f32; PANEL],
+    /// What the keys' offsets add to a product, negated.
+    start: [i32; PANEL],
+}
+
+impl QueryCodes {
+    /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales; missing rows are zero.
+    ///
+    /// # Panics
+    /// If `width` is no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
+    pub fn new(codes: &[i8], width: usize, scales: &[f32]) -> Self {
+        assert!(width.is_multiple_of(QUAD) && codes.len() == width * scales.len(), "codes and scales");
+        let mut packed =
+            QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start: [0; PANEL] };
+        packed.scales[..scales.len()].copy_from_slice(scales);
+        for (lane, row) in codes.chunks_exact(width).enumerate() {
+            for (column, quad) in packed.panel.iter_mut().zip(row.as_chunks().0) {
+                column[lane] = *quad;
+            }
+            packed.start[lane] = -i32::from(KEY_CODE) * row.iter().map(|&x| i32::from(x)).sum::<i32>();
+        }
+        packed
+    }
+}
+
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, the sum in 16 bits that wrap
+/// around.
+///
+/// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) have sums that fit.
+///
+/// # Panics
+/// If `keys` has not as many bytes a key as `query` has columns, or one of them exceeds 127 (in debug builds), or `out`
+/// has not a panel row a key.
+pub fn scan(level: Level, query: &QueryCodes, keys: &[u8], scales: &[f32], out: &mut [f32]) {
+    let (out, quads) = (out.as_chunks_mut().0, keys.as_chunks().0);
+    assert!(out.len() == scales.len() && quads.len() == scales.len() * query.panel.len(), "keys");
+    debug_assert!(keys.iter().all(|&k| k <= 127), "seven bits");
+    level.run_quads(Scan { query, keys: quads, scales, out });
+}
+
+struct Scan<'a> {
+    query: &'a QueryCodes,
+    keys: &'a [[u8; QUAD]],
+    scales: &'a [f32],
+    out: &'a mut [[f32; PANEL]],
+}
+
+impl WithQuads for Scan<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, quads: impl Quads) {
+        let Self { query, keys, scales, out } = self;
+        let width = query.panel.len();
+        each_share!(out.len(), |at, N| {
+            let rows: [&[[u8; QUAD]]; N] = std::array::from_fn(|o| &keys[(at + o) * width..(at + o + 1) * width]);
+            let sums = quads.dots(&query.panel, rows, &query.start);
+            for (o, sum) in sums.iter().enumerate() {
+                let mut numbers = [0.0; PANEL];
+                for (x, sum) in numbers.iter_mut().zip(sum) {
+                    *x = *sum as f32;
+                }
+                let scale = simd.splat_f32s(scales[at + o]);
+                let lanes = S::as_simd_f32s(&query.scales).0.iter().zip(S::as_simd_f32s(&numbers).0);
+                for (out, (lane, x)) in S::as_mut_simd_f32s(&mut out[at + o]).0.iter_mut().zip(lanes) {
+                    *out = simd.mul_f32s(simd.mul_f32s(*x, *lane), scale);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,311 @@
+//! The error of a normalised row, which is a ratio of two estimates.
+//!
+//! o = N/Z is one column of the output, or one normalised entry: N = Σ_j A_j v_j, Z = Σ_j A_j. The estimate N̂/Ẑ is
+//! biased even where N̂ and Ẑ are not. All below rests on D = N̂ − o Ẑ, of mean 0, as N̂/Ẑ − o = D/Ẑ.
+
+use crate::error::{Result, suppose};
+use serde::{Deserialize, Serialize};
+
+/// Means, variances and covariance of the *unbiased* estimates N̂ and Ẑ of a numerator and a denominator.
+///
+/// ```
+/// use scatterbrain_theory::RatioMoments;
+/// // Two keys, entries 1 and 3, independent estimates of variances 0.01 and 0.02, values 0 and 1.
+/// let moments = RatioMoments::of_row(&[1.0, 3.0], &[0.01, 0.0, 0.0, 0.02], &[0.0, 1.0])?;
+/// assert_eq!((moments.numerator, moments.denominator, moments.ratio()), (3.0, 4.0, 0.75));
+/// assert_eq!((moments.variance_numerator, moments.variance_denominator, moments.covariance), (0.02, 0.03, 0.02));
+/// # Ok::<(), scatterbrain_theory::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RatioMoments {
+    /// N.
+    pub numerator: f64,
+    /// Z, above 0.
+    pub denominator: f64,
+    /// Var N̂.
+    pub variance_numerator: f64,
+    /// Var Ẑ.
+    pub variance_denominator: f64,
+    /// Cov(N̂, Ẑ).
+    pub covariance: f64,
+}
+
+/// Bias and variance of a ratio to first order.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DeltaMethod {
+    /// E N̂/Ẑ − N/Z, up to terms of higher order.
+    pub bias: f64,
+    /// Var N̂/Ẑ, up to terms of higher order.
+    pub variance: f64,
+}
+
+impl RatioMoments {
+    /// The moments of N̂ = Σ_j Â_j v_j and Ẑ = Σ_j Â_j from `entries` A_j, the `covariance` of their unbiased estimates,
+    /// row-major `[n, n]`, and `values` v_j. With v = 1 at one key and 0 elsewhere, the normalised entry.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, and moments that no variables have.
+    pub fn of_row(entries: &[f64], covariance: &[f64], values: &[f64]) -> Result<Self> {
+        const ROW: &str = "the moments of a row";
+        let n = entries.len();
+        suppose(ROW, "as many values as entries", values.len() == n, values.len() as f64)?;
+        let is_square = n.checked_mul(n) == Some(covariance.len());
+        suppose(ROW, "a covariance of each two entries", is_square, covariance.len() as f64)?;
+        let mut moments = Self {
+            numerator: entries.iter().zip(values).map(|(a, v)| a * v).sum(),
+            denominator: entries.iter().sum(),
+            variance_numerator: 0.0,
+            variance_denominator: 0.0,
+            covariance: 0.0,
+        };
+        for i in 0..n {
+            for j in 0..n {
+                let c = covariance[i * n + j];
+                moments.variance_numerator += values[i] * values[j] * c;
+                moments.variance_denominator += c;
+                moments.covariance += 0.5 * (values[i] + values[j]) * c;
+            }
+        }
+        moments.check(ROW)?;
+        Ok(moments)
+    }
+
+    /// o = N/Z.
+    pub fn ratio(&self) -> f64 {
+        self.numerator / self.denominator
+    }
+
+    /// Var(N̂ − oẐ), Cov(N̂ − oẐ, Ẑ).
+    fn difference(&self) -> (f64, f64) {
+        let o = self.ratio();
+        let variance = self.variance_numerator - 2.0 * o * self.covariance + o * o * self.variance_denominator;
+        (variance.max(0.0), self.covariance - o * self.variance_denominator)
+    }
+
+    /// Finite moments, Z > 0, variances of at least 0, and Cauchy–Schwarz up to rounding.
+    fn check(&self, formula: &'static str) -> Result<()> {
+        suppose(formula, "a finite numerator", self.numerator.is_finite(), self.numerator)?;
+        let z = self.denominator;
+        suppose(formula, "a finite denominator above 0", z.is_finite() && z > 0.0, z)?;
+        for variance in [self.variance_numerator, self.variance_denominator] {
+            suppose(formula, "finite variances, at least 0", variance.is_finite() && variance >= 0.0, variance)?;
+        }
+        let bound = (self.variance_numerator * self.variance_denominator).sqrt() * (1.0 + 1e-9);
+        suppose(formula, "a covariance within Cauchy–Schwarz", self.covariance.abs() <= bound, self.covariance)
+    }
+}
+
+/// The delta method: bias ≈ −Cov(D, Ẑ)/Z² = (o Var Ẑ − Cov(N̂, Ẑ))/Z², variance ≈
+/// Var D/Z² = (Var N̂ − 2o Cov(N̂, Ẑ) + o² Var Ẑ)/Z², D = N̂ − oẐ.
+///
+/// An *approximation*: with moments of m averaged features the terms shown are of order 1/m, what is left out of order
+/// 1/m² (given moments of Ẑ to fourth order and of 1/Ẑ). For heavy tails m has to be large before that shows.
+///
+/// Derivation: N̂/Ẑ − o = D/Ẑ = (D/Z)(1 − (Ẑ − Z)/Z + …), E D = 0.
+///
+/// # Errors
+/// Z not above 0, and moments that no variables have.
+///
+/// ```
+/// use scatterbrain_theory::{RatioMoments, ratio_delta_method};
+/// let moments = RatioMoments::of_row(&[1.0, 3.0], &[0.01, 0.0, 0.0, 0.02], &[0.0, 1.0])?;
+/// let delta = ratio_delta_method(moments)?;
+/// assert!((delta.bias - (0.75 * 0.03 - 0.02) / 16.0).abs() < 1e-15);
+/// # Ok::<(), scatterbrain_theory::Error>(())
+/// ```
+pub fn ratio_delta_method(moments: RatioMoments) -> Result<DeltaMethod> {
+    moments.check("the delta method")?;
+    let (variance, covariance) = moments.difference();
+    let square = moments.denominator.powi(2);
+    Ok(DeltaMethod { bias: -covariance / square, variance: variance / square })
+}
+
+/// P[|N̂/Ẑ − o| > t or Ẑ = 0] ≤ Σ_± V_±/(V_± + t²Z²), V_± = Var(±D − tẐ), D = N̂ − oẐ: a *bound* from second moments
+/// alone, for any unbiased N̂ and Ẑ, however distributed and of whatever sign. At most 1.
+///
+/// Derivation: |D/Ẑ| > t means |D| > t|Ẑ| ≥ tẐ, so D − tẐ ≥ 0 or −D − tẐ ≥ 0; Ẑ = 0 implies one of them. Each has
+/// mean −tZ < 0 and variance V_± = Var D ∓ 2t Cov(D, Ẑ) + t² Var Ẑ: Cantelli's inequality.
+///
+/// # Errors
+/// t not finite or not above 0, Z not above 0, and moments that no variables have.
+///
+/// ```
+/// use scatterbrain_theory::{RatioMoments, ratio_error_cantelli};
+/// let moments = RatioMoments::of_row(&[1.0, 3.0], &[0.01, 0.0, 0.0, 0.02], &[0.0, 1.0])?;
+/// assert!(ratio_error_cantelli(moments, 0.1)? < 0.12);
+/// # Ok::<(), scatterbrain_theory::Error>(())
+/// ```
+pub fn ratio_error_cantelli(moments: RatioMoments, t: f64) -> Result<f64> {
+    let sides = sides("Cantelli's bound of a ratio", moments, t)?;
+    let threshold = (t * moments.denominator).powi(2);
+    Ok(sides.iter().map(|v| v / (v + threshold)).sum::<f64>().min(1.0))
+}
+
+/// P[|N̂/Ẑ − o| > t or Ẑ = 0] ≤ Σ_± exp(−m t²Z²/(2(V_± + R tZ/3))): a *bound* for averages N̂, Ẑ of m independent,
+/// identically distributed, bounded terms. `one` are the moments of one term, V_± = Var(±D − tẐ) those of its
+/// D − tẐ, and R = `range` a number that ±D − tẐ of one term never exceed their mean −tZ by. At most 1.
+///
+/// Trigonometric features are so bounded; positive ones are not, and have [`ratio_error_cantelli`].
+///
+/// Derivation: as there, with Bernstein's inequality for the two averages.
+///
+/// # Errors
+/// m = 0, t or R not finite or not above 0, Z not above 0, and moments that no variables have.
+///
+/// ```
+/// use scatterbrain_theory::{RatioMoments, ratio_error_bernstein};
+/// let one = RatioMoments::of_row(&[1.0, 3.0], &[0.1, 0.0, 0.0, 0.2], &[0.0, 1.0])?;
+/// assert!(ratio_error_bernstein(one, 3.0, 1000, 0.1)? < 1e-9);
+/// # Ok::<(), scatterbrain_theory::Error>(())
+/// ```
+pub fn ratio_error_bernstein(one: RatioMoments, range: f64, n_terms: usize, t: f64) -> Result<f64> {
+    const FORMULA: &str = "Bernstein's bound of a ratio";
+    let sides = sides(FORMULA, one, t)?;
+    let m = crate::pair::check_count(FORMULA, n_terms)?;
+    suppose(FORMULA, "a finite range above 0", range.is_finite() && range > 0.0, range)?;
+    let threshold = t * one.denominator;
+    let side = |v: f64| (-m * threshold.powi(2) / (2.0 * (v + range * threshold / 3.0))).exp();
+    Ok(sides.map(side).iter().sum::<f64>().min(1.0))
+}
+
+/// V_+ and V_−.
+fn sides(formula: &'static str, moments: RatioMoments, t: f64) -> Result<[f64; 2]> {
+    suppose(formula, "a finite t above 0", t.is_finite() && t > 0.0, t)?;
+    moments.check(formula)?;
+    let (variance, covariance) = moments.difference();
+    Ok([-1.0, 1.0].map(|s| (variance + 2.0 * s * t * covariance + t * t * moments.variance_denominator).max(0.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::dot;
+    use crate::{Check, Claim, Draws, Estimator, Pair, Verdict, covariance_positive, variance_trigonometric};
+
+    const QUERY: [f64; 2] = [0.5, 0.2];
+    const KEYS: [[f64; 2]; 3] = [[0.4, 0.0], [-0.3, 0.5], [0.1, -0.6]];
+    const VALUES: [f64; 3] = [1.0, -0.5, 2.0];
+
+    /// Moments of m positive features.
+    fn positive(m: usize) -> RatioMoments {
+        let entries = KEYS.map(|k| dot(&QUERY, &k).exp());
+        let covariance: Vec<f64> =
+            (0..9).map(|e| covariance_positive(&QUERY, &KEYS[e / 3], &KEYS[e % 3], m).unwrap()).collect();
+        RatioMoments::of_row(&entries, &covariance, &VALUES).unwrap()
+    }
+
+    /// N̂/Ẑ by m features.
+    fn ratio(draws: &mut Draws, m: usize) -> f64 {
+        let (mut numerator, mut denominator) = (0.0, 0.0);
+        for _ in 0..m {
+            let w = draws.normals::<2>();
+            for (k, v) in KEYS.iter().zip(VALUES) {
+                let weight = (dot(&w, &QUERY) + dot(&w, k) - 0.5 * dot(k, k)).exp();
+                numerator += weight * v;
+                denominator += weight;
+            }
+        }
+        numerator / denominator
+    }
+
+    /// The delta method errs by order 1/m of what it gives: within 5 % at m = 100.
+    #[test]
+    fn delta_method_agrees() {
+        let m = 100;
+        let moments = positive(m);
+        let delta = ratio_delta_method(moments).unwrap();
+        let check = Check { tolerance: 0.1, relative_width: 0.1, max_trials: 300_000, ..Check::default() };
+        for (factor, verdict) in [(1.0, Verdict::Holds), (1.3, Verdict::Refuted)] {
+            let claim = Claim::Equals(factor * delta.variance);
+            let report = check.run(claim, Estimator::Variance, |draws| ratio(draws, m)).unwrap();
+            assert_eq!(report.verdict, verdict, "{report:?}");
+        }
+        // The bias is far below the standard deviation: at m = 8, within 20 %, its sign beyond doubt.
+        let delta = ratio_delta_method(positive(8)).unwrap();
+        let check = Check { tolerance: 0.2, relative_width: 0.3, ..check };
+        let bias = |draws: &mut Draws| ratio(draws, 8) - moments.ratio();
+        let report = Check { max_trials: 8_000_000, ..check }.run(Claim::Equals(delta.bias), Estimator::Mean, bias);
+        let report = report.unwrap();
+        assert_ne!(report.verdict, Verdict::Refuted, "{report:?}");
+        assert!(report.z_score.is_some() && report.interval.low * report.interval.high > 0.0, "{report:?}");
+    }
+
+    #[test]
+    fn cantelli_bounds() {
+        for m in [1, 4, 32] {
+            let moments = positive(m);
+            let o = moments.ratio();
+            for t in [0.05, 0.2, 0.5, 1.0] {
+                let bound = ratio_error_cantelli(moments, t).unwrap();
+                let check = Check { max_trials: 200_000, ..Check::default() };
+                let miss = |draws: &mut Draws| (ratio(draws, m) - o).abs() > t;
+                let report = check.run(Claim::AtMost(bound), Estimator::Probability, miss).unwrap();
+                assert_eq!(report.verdict, Verdict::Holds, "m = {m}, t = {t}: {report:?}");
+            }
+        }
+    }
+
+    /// Two values that attain Cantelli's inequality attain this bound: N̂ = 0 never errs on one side.
+    #[test]
+    fn cantelli_is_attained() {
+        // Ẑ = 1, N̂ = −1/4 or 1 with probabilities 4/5 and 1/5: o = 0, and |N̂| > t for t just below 1 has 1/5.
+        let one = RatioMoments {
+            numerator: 0.0,
+            denominator: 1.0,
+            variance_numerator: 0.25,
+            variance_denominator: 0.0,
+            covariance: 0.0,
+        };
+        // Each side of the bound is V/(V + t²) = 1/5.
+        assert!((ratio_error_cantelli(one, 1.0).unwrap() - 0.4).abs() < 1e-15);
+        assert_eq!(ratio_error_cantelli(RatioMoments { variance_numerator: 0.0, ..one }, 1.0).unwrap(), 0.0);
+    }
+
+    /// One projection of trigonometric features, a row of one key against a known background of 1: N̂ = X, Ẑ = X + 1.
+    #[test]
+    fn bernstein_bounds() {
+        let pair = Pair::of(&[0.5, 0.2], &[-0.4, 0.3]).unwrap();
+        let u = [0.9f64, -0.1];
+        let factor = (0.5 * (pair.query_square + pair.key_square)).exp();
+        let variance = variance_trigonometric(pair, 1).unwrap();
+        let a = pair.entry();
+        let one = RatioMoments {
+            numerator: a,
+            denominator: a + 1.0,
+            variance_numerator: variance,
+            variance_denominator: variance,
+            covariance: variance,
+        };
+        let o = one.ratio();
+        let mut least = 1.0f64;
+        for (m, t) in [(4, 0.1), (16, 0.1), (64, 0.05), (64, 0.1)] {
+            // ±D − tẐ = ((±(1 − o) − t)(X − A)) less its mean, and |X − A| ≤ factor + A.
+            let range = (1.0 - o + t) * (factor + a);
+            let bound = ratio_error_bernstein(one, range, m, t).unwrap();
+            least = least.min(bound);
+            let miss = |draws: &mut Draws| {
+                let x = (0..m).map(|_| factor * dot(&draws.normals::<2>(), &u).cos()).sum::<f64>() / m as f64;
+                (x / (x + 1.0) - o).abs() > t
+            };
+            let check = Check { max_trials: 100_000, tolerance: 0.0, ..Check::default() };
+            let report = check.run(Claim::AtMost(bound), Estimator::Probability, miss).unwrap();
+            assert_ne!(report.verdict, Verdict::Refuted, "m = {m}, t = {t}: {report:?}");
+        }
+        assert!(least < 0.01, "the bound says something: {least}");
+    }
+
+    #[test]
+    fn refuses() {
+        let good = positive(4);
+        assert!(ratio_delta_method(RatioMoments { denominator: 0.0, ..good }).is_err());
+        assert!(ratio_delta_method(RatioMoments { variance_numerator: -1.0, ..good }).is_err());
+        assert!(ratio_delta_method(RatioMoments { covariance: 1e3, ..good }).is_err());
+        for t in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(ratio_error_cantelli(good, t).is_err() && ratio_error_bernstein(good, 1.0, 4, t).is_err());
+        }
+        assert!(ratio_error_bernstein(good, 0.0, 4, 0.1).is_err() && ratio_error_bernstein(good, 1.0, 0, 0.1).is_err());
+        assert!(RatioMoments::of_row(&[1.0], &[1.0], &[1.0, 2.0]).is_err());
+        assert!(RatioMoments::of_row(&[1.0, 2.0], &[1.0], &[1.0, 2.0]).is_err());
+        assert!(RatioMoments::of_row(&[], &[], &[]).is_err());
+    }
+}
