@@ -27,6 +27,10 @@ pub(super) const VIOLET: RGBColor = RGBColor(0x7A, 0x5B, 0xC0);
 pub(super) const BROWN: RGBColor = RGBColor(0x9C, 0x6A, 0x2E);
 pub(super) const VERMILION: RGBColor = RGBColor(0xE4, 0x5A, 0x1E);
 pub(super) const RED: RGBColor = RGBColor(0xC4, 0x12, 0x30);
+pub(super) const TEAL: RGBColor = RGBColor(0x12, 0x8A, 0x99);
+pub(super) const NAVY: RGBColor = RGBColor(0x2B, 0x3F, 0xA3);
+pub(super) const LIME: RGBColor = RGBColor(0x4F, 0x9A, 0x22);
+pub(super) const PLUM: RGBColor = RGBColor(0x8E, 0x1D, 0x7A);
 pub(super) const GREY: RGBColor = RGBColor(0x8A, 0x8A, 0x8B);
 
 /// Colours for things without one of their own, in this order.
@@ -46,5 +50,9 @@ pub(super) fn method(preset: Preset) -> RGBColor {
         Preset::Average => BROWN,
         Preset::ScatterbrainLocal => VERMILION,
         Preset::ScatterbrainSmyrf => RED,
+        Preset::Centroids => TEAL,
+        Preset::ScatterbrainCentroid => NAVY,
+        Preset::QuantisedTopK => LIME,
+        Preset::ScatterbrainQuantised => PLUM,
     }
 }
