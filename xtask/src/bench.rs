@@ -4,41 +4,32 @@
 //! what they should be, `record` and `markdown` write them down.
 
 mod agreement;
-mod date;
 mod figures;
 mod fma;
-mod input;
-mod interrupt;
-mod machine;
+pub(crate) mod input;
 mod markdown;
 pub mod memory;
 mod peer;
-mod plan;
-mod probe;
+pub(crate) mod plan;
+pub(crate) mod probe;
 mod readme;
 mod record;
-mod release;
 mod row;
-mod samples;
-mod stage;
-mod statistics;
-mod table;
+pub(crate) mod samples;
+pub(crate) mod stage;
 mod targets;
 mod venv;
 
-use crate::workspace;
+use crate::interrupt::{INTERRUPTED, Interrupt};
+use crate::machine::Machine;
+use crate::{progress, release, workspace};
 use anyhow::{Context, Result};
-use interrupt::Interrupt;
-use machine::Machine;
 use peer::Peer;
 use plan::Plan;
 use record::Record;
 use stage::Stage;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// What a shell says of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// What `cargo xtask bench` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,10 +70,10 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode> {
     }
     let interrupt = Interrupt::listen()?;
     let peer = if options.no_peers { None } else { Some(Peer::start(&venv::ready(&root)?)?) };
-    let machine = Machine::of_this_run(&root, peer.as_ref())?;
+    let machine = Machine::of_this_run(&root, peer.as_ref().map(Peer::torch))?;
     let mut record = Record::create(&options.folder(&root), &machine)?;
     let plan = if options.quick { Plan::quick(peer.is_some())? } else { Plan::full(peer.is_some())? };
-    let result = measure(&plan, Stage::new(peer, &plan, interrupt.clone())?, &mut record);
+    let result = measure(&plan, Stage::new(peer, &plan, interrupt.clone(), progress::bar(plan.steps()))?, &mut record);
     let text = markdown::page(&machine, record.rows(), &plan);
     std::fs::write(record.markdown_path(), &text).context("cannot write the table")?;
     result?;

@@ -5,8 +5,17 @@
 
 pub mod bench;
 pub mod ci;
+mod date;
 pub mod features;
+mod interrupt;
+mod machine;
 pub mod mutate;
+mod progress;
 pub mod reference;
+mod release;
+pub mod report;
+mod statistics;
+mod stored;
+mod table;
 pub mod tidy;
 mod workspace;

@@ -21,6 +21,8 @@ enum Command {
         /// A folder of `*.safetensors` files.
         dir: PathBuf,
     },
+    /// Draws every figure of the argument again from measurements made here, as a page.
+    Report(xtask::report::ReportOptions),
     /// Checks the arrows between crates, where `unsafe` stands, and paths of machines.
     Tidy,
     /// Plants the faults of `xtask/src/mutate/faults.rs` one at a time; the tests must turn red at each.
@@ -46,6 +48,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => return xtask::bench::run(&options),
         Command::Ci => xtask::ci::run(),
         Command::Features => xtask::features::run(),
+        Command::Report(options) => return xtask::report::run(&options),
         Command::Reference { dir } => xtask::reference::run(&dir),
         Command::Tidy => xtask::tidy::run(),
         Command::Mutate { only } => xtask::mutate::run(only.as_deref()),

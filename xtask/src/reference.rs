@@ -1,12 +1,11 @@
 //! `cargo xtask reference DIR`: stored outputs of the authors' code, reproduced through the public API.
 
 mod call;
-mod file;
 mod plan;
 
+use crate::stored::File;
 use anyhow::{Context, Result, bail, ensure};
 use call::{Call, Computed};
-use file::File;
 use scatterbrain_combine::Method;
 use std::fmt;
 use std::path::Path;

@@ -6,8 +6,9 @@ use super::plan::{Entry, Group, Part, Probe, Side};
 use super::probe::Found;
 use super::row::{Figure, Row};
 use super::samples::{Outcome, Samples};
-use super::statistics::{median, ratio};
+
 use super::targets::{self, Target};
+use crate::statistics::{median, ratio};
 use scatterbrain_attention::Preset;
 
 /// Rows of a group: each call with its figures, or alone where it has none. `judged`: targets apply.

@@ -10,11 +10,6 @@ const CHAINS: usize = 12;
 /// Rounds of one call, two milliseconds: waking the threads takes microseconds.
 const ROUNDS: usize = 1_000_000;
 
-/// The instructions that the loop, and the project, use here.
-pub(super) fn level() -> &'static str {
-    scatterbrain_attention::Level::detect().name()
-}
-
 /// Runs the loop on every thread of the pool.
 pub(super) fn run(pool: &ThreadPool) {
     pool.broadcast(|_| black_box(Arch::new().dispatch(Loop { factor: black_box(0.999), addend: black_box(0.001) })));

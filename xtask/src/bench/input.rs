@@ -7,10 +7,10 @@ use scatterbrain_attention::{Error, Mask, Method, Options, Seed, Tensor, attend,
 use std::path::Path;
 
 /// d and d_v of every case.
-pub(super) const HEAD_DIM: usize = 64;
+pub(crate) const HEAD_DIM: usize = 64;
 
 /// Queries, keys and values of one batch entry.
-pub(super) struct Input {
+pub(crate) struct Input {
     shape: [usize; 4],
     query: Vec<f32>,
     key: Vec<f32>,
@@ -18,24 +18,24 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn draw(n: usize, heads: usize) -> Self {
+    pub(crate) fn draw(n: usize, heads: usize) -> Self {
         let [query, key, value] = [0, 1, 2].map(|part| Seed(n as u64).stream(part).normals(heads * n * HEAD_DIM));
         Self { shape: [1, heads, n, HEAD_DIM], query, key, value }
     }
 
     /// Elements of an output.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.query.len()
     }
 
     /// One call as a user makes it: the output is allocated in it, as PyTorch's is.
-    pub(super) fn attend(&self, method: &Method, causal: bool) -> Result<Vec<f32>, Error> {
+    pub(crate) fn attend(&self, method: &Method, causal: bool) -> Result<Vec<f32>, Error> {
         let [query, key, value] = self.tensors()?;
         Ok(attend(&query, &key, &value, &mask(causal), method, &Options::default())?.output)
     }
 
     /// One call into memory that is there.
-    pub(super) fn attend_into(&self, method: &Method, causal: bool, output: &mut [f32]) -> Result<(), Error> {
+    pub(crate) fn attend_into(&self, method: &Method, causal: bool, output: &mut [f32]) -> Result<(), Error> {
         let [query, key, value] = self.tensors()?;
         attend_into(&query, &key, &value, &mask(causal), method, &Options::default(), output, None).map(drop)
     }
@@ -46,7 +46,7 @@ impl Input {
     }
 
     /// Writes the three as safetensors, for a peer to read.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let data = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
         let bytes = data.map(|(name, data)| (name, data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()));
         let view = |(name, bytes)| Ok((name, TensorView::new(Dtype::F32, self.shape.to_vec(), bytes)?));

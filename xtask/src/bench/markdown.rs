@@ -1,9 +1,9 @@
 //! The tables of a record, for people.
 
-use super::machine::Machine;
 use super::plan::Plan;
 use super::row::{Figure, Met, Row};
-use super::table::Table;
+use crate::machine::Machine;
+use crate::table::Table;
 use scatterbrain_attention::Preset;
 
 /// The page beside the CSV file.

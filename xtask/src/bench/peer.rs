@@ -15,7 +15,7 @@ const OTHER_THREADS: [&str; 6] =
     ["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS"];
 
 /// A running peer. It computes only while a request is open.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     child: Child,
     /// Absent once closed.
     requests: Option<ChildStdin>,

@@ -13,24 +13,24 @@ const GROWING: [Preset; 5] =
     [Preset::ScatterbrainLocal, Preset::ScatterbrainSmyrf, Preset::Local, Preset::Smyrf, Preset::Performer];
 
 /// A whole run.
-pub(super) struct Plan {
-    pub(super) groups: Vec<Group>,
-    pub(super) probes: Vec<Probe>,
-    pub(super) repeats: usize,
+pub(crate) struct Plan {
+    pub(crate) groups: Vec<Group>,
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) repeats: usize,
     /// Whether figures are held against their targets.
-    pub(super) judged: bool,
+    pub(crate) judged: bool,
 }
 
 /// What a group is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Speed,
     Small,
     Growth,
 }
 
 impl Part {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Speed => "speed",
             Part::Small => "small",
@@ -40,31 +40,31 @@ impl Part {
 }
 
 /// Calls that are timed in turn.
-pub(super) struct Group {
-    pub(super) part: Part,
-    pub(super) name: String,
-    pub(super) sizes: Vec<Size>,
-    pub(super) entries: Vec<Entry>,
+pub(crate) struct Group {
+    pub(crate) part: Part,
+    pub(crate) name: String,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// Rows of queries and keys, and heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) n: usize,
-    pub(super) heads: usize,
+pub(crate) struct Size {
+    pub(crate) n: usize,
+    pub(crate) heads: usize,
 }
 
 /// One call.
-pub(super) struct Entry {
-    pub(super) side: Side,
+pub(crate) struct Entry {
+    pub(crate) side: Side,
     /// Into the group's sizes.
-    pub(super) size: usize,
-    pub(super) causal: bool,
-    pub(super) threads: usize,
+    pub(crate) size: usize,
+    pub(crate) causal: bool,
+    pub(crate) threads: usize,
 }
 
 /// Who computes.
-pub(super) enum Side {
+pub(crate) enum Side {
     /// PyTorch's exact attention.
     Sdpa,
     /// Multiply-adds and nothing else.
@@ -77,21 +77,21 @@ pub(super) enum Side {
 }
 
 /// Memory of one method, a process for each length.
-pub(super) struct Probe {
-    pub(super) preset: Preset,
-    pub(super) causal: bool,
-    pub(super) budget: usize,
-    pub(super) lengths: Vec<usize>,
+pub(crate) struct Probe {
+    pub(crate) preset: Preset,
+    pub(crate) causal: bool,
+    pub(crate) budget: usize,
+    pub(crate) lengths: Vec<usize>,
 }
 
 impl Side {
     /// Draws the method's hashes and projections, which is not part of a call.
-    fn project(preset: Preset, budget: usize, causal: bool) -> Result<Self> {
+    pub(crate) fn project(preset: Preset, budget: usize, causal: bool) -> Result<Self> {
         let method = preset.method(budget, HEAD_DIM, Seed(0), causal)?;
         Ok(Side::Project { preset, budget: preset.has_budget().then_some(budget), method })
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Side::Sdpa => "torch-sdpa",
             Side::FmaPeak => "fma-peak",
@@ -99,7 +99,7 @@ impl Side {
         }
     }
 
-    pub(super) fn preset(&self) -> Option<Preset> {
+    pub(crate) fn preset(&self) -> Option<Preset> {
         match self {
             Side::Project { preset, .. } => Some(*preset),
             _ => None,
@@ -109,19 +109,19 @@ impl Side {
 
 impl Group {
     /// The size an entry is for.
-    pub(super) fn size(&self, entry: &Entry) -> Size {
+    pub(crate) fn size(&self, entry: &Entry) -> Size {
         self.sizes[entry.size]
     }
 
     /// Whether PyTorch has a part in it.
-    pub(super) fn has_sdpa(&self) -> bool {
+    pub(crate) fn has_sdpa(&self) -> bool {
         self.entries.iter().any(|e| matches!(e.side, Side::Sdpa))
     }
 }
 
 impl Plan {
     /// What the targets are for.
-    pub(super) fn full(peers: bool) -> Result<Self> {
+    pub(crate) fn full(peers: bool) -> Result<Self> {
         use Preset::{Exact, Performer, ScatterbrainLocal, ScatterbrainSmyrf};
         let speed: [(Size, &[Preset]); 4] = [
             (Size { n: 1024, heads: 8 }, &[Exact]),
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     /// The same on little inputs: that everything runs.
-    pub(super) fn quick(peers: bool) -> Result<Self> {
+    pub(crate) fn quick(peers: bool) -> Result<Self> {
         use Preset::{Exact, Performer, ScatterbrainLocal, ScatterbrainSmyrf};
         let all: &[Preset] = &[Exact, ScatterbrainSmyrf, ScatterbrainLocal, Performer];
         let speed = [(Size { n: 1024, heads: 8 }, all), (Size { n: 2048, heads: 8 }, all)];
@@ -158,7 +158,7 @@ impl Plan {
     }
 
     /// Steps of a progress bar.
-    pub(super) fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         let calls: usize = self.groups.iter().map(|g| g.entries.len() * self.repeats).sum();
         calls + self.probes.iter().map(|p| p.lengths.len()).sum::<usize>()
     }

@@ -9,12 +9,12 @@ use std::process::Command;
 
 /// Memory at one length.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Found {
-    pub(super) n: usize,
-    pub(super) memory: Memory,
+pub(crate) struct Found {
+    pub(crate) n: usize,
+    pub(crate) memory: Memory,
 }
 
-pub(super) fn run(probe: &Probe, n: usize) -> Result<Found> {
+pub(crate) fn run(probe: &Probe, n: usize) -> Result<Found> {
     let mut command = Command::new(program()?);
     command.args([probe.preset.name(), &n.to_string(), &probe.budget.to_string()]);
     command.args(probe.causal.then_some("--causal"));

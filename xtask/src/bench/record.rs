@@ -1,7 +1,7 @@
 //! The record of a run: `<machine>/<date>.csv`, written row by row.
 
-use super::machine::Machine;
 use super::row::Row;
+use crate::machine::Machine;
 use anyhow::{Context, Result};
 use csv::{Writer, WriterBuilder};
 use std::fs::{self, File};

@@ -2,8 +2,8 @@
 
 use super::plan::{Entry, Group, Probe};
 use super::samples::{Difference, Samples};
-use super::statistics::median;
 use super::targets::{self, Target};
+use crate::statistics::median;
 use serde::{Deserialize, Serialize};
 
 /// Columns. What does not apply is blank; a call that others are compared with has a row without a figure.

@@ -2,13 +2,13 @@
 
 use super::agreement::difference;
 use super::input::Input;
-use super::interrupt::Interrupt;
 use super::peer::Peer;
 use super::plan::{Entry, Group, Plan, Probe, Side};
 use super::samples::{Difference, Outcome, Samples};
 use super::{fma, probe};
+use crate::interrupt::Interrupt;
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use scatterbrain_attention::Preset;
 use std::thread::sleep;
@@ -22,7 +22,7 @@ const SHORTEST: f64 = 8e-3;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The machine, and everything on it that computes.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     /// By number of threads, from one.
     pools: Vec<ThreadPool>,
     peer: Option<Peer>,
@@ -31,23 +31,23 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(peer: Option<Peer>, plan: &Plan, interrupt: Interrupt) -> Result<Self> {
+    pub(crate) fn new(peer: Option<Peer>, plan: &Plan, interrupt: Interrupt, bar: ProgressBar) -> Result<Self> {
         let most = plan.groups.iter().flat_map(|g| &g.entries).map(|e| e.threads).max().unwrap_or(1);
         let pool = |threads| {
             let built = ThreadPoolBuilder::new().num_threads(threads).build();
             built.with_context(|| format!("cannot start {threads} threads"))
         };
         let pools = (1..=most).map(pool).collect::<Result<_>>()?;
-        Ok(Self { pools, peer, interrupt, bar: bar(plan.steps()) })
+        Ok(Self { pools, peer, interrupt, bar })
     }
 
     /// Whether the run is to end.
-    pub(super) fn interrupted(&self) -> bool {
+    pub(crate) fn interrupted(&self) -> bool {
         self.interrupt.asked()
     }
 
     /// Times a group; where interrupted, what there is so far.
-    pub(super) fn group(&mut self, group: &Group, repeats: usize) -> Result<Outcome> {
+    pub(crate) fn group(&mut self, group: &Group, repeats: usize) -> Result<Outcome> {
         self.announce(&group.name);
         let inputs: Vec<Input> = group.sizes.iter().map(|size| Input::draw(size.n, size.heads)).collect();
         if let (Some(peer), true) = (&mut self.peer, group.has_sdpa()) {
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Memory of a method at every length; fewer where interrupted.
-    pub(super) fn probe(&mut self, probe: &Probe) -> Result<Vec<probe::Found>> {
+    pub(crate) fn probe(&mut self, probe: &Probe) -> Result<Vec<probe::Found>> {
         self.announce(&format!("memory of {}", probe.preset.name()));
         let mut found = Vec::new();
         for &n in &probe.lengths {
@@ -89,7 +89,7 @@ impl Stage {
     }
 
     /// Takes the bar away.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
@@ -149,11 +149,4 @@ impl Stage {
         }
         Ok(differences)
     }
-}
-
-/// A bar on stderr, hidden where that is no terminal. It draws only when told: its own thread would disturb the
-/// measurements.
-fn bar(steps: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} {msg}").expect("a valid template");
-    ProgressBar::new(steps as u64).with_style(style).with_finish(ProgressFinish::AndClear)
 }

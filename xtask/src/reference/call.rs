@@ -1,6 +1,6 @@
 //! The library's side: a stored call, whole or one head of it, by given methods.
 
-use super::file::File;
+use crate::stored::File;
 use anyhow::Result;
 use scatterbrain_combine::{Method, Options, Partial, attend, dense_matrix, merge};
 use scatterbrain_core::{Mask, MaskTensor, Tensor};

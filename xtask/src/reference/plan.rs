@@ -1,7 +1,7 @@
 //! Which methods of the library reproduce which variant of the authors' code.
 
 use super::call::Call;
-use super::file::File;
+use crate::stored::File;
 use anyhow::{Context, Result, bail, ensure};
 use scatterbrain_blocks::{Clusters, Round, WindowSupport};
 use scatterbrain_combine::{ClusterSupport, Method};

@@ -1,6 +1,7 @@
 //! One stored call: tensors and parameters, checked as they are read.
 
 use anyhow::{Context, Result, bail, ensure};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +18,7 @@ impl File {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).context("not a safetensors file")?;
-        let parameters = metadata.metadata().clone().context("no metadata")?;
+        let parameters = metadata.metadata().clone().unwrap_or_default();
         SafeTensors::deserialize(&bytes).context("not a safetensors file")?;
         Ok(Self { bytes, parameters })
     }
@@ -37,6 +38,20 @@ impl File {
     pub(crate) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let shape = self.view(name)?.shape().to_vec();
         shape.try_into().map_err(|s| anyhow::anyhow!("`{name}` has shape {s:?}, not {N} axes"))
+    }
+
+    /// A parameter that may be missing.
+    pub(crate) fn optional<T: FromStr>(&self, name: &str) -> Result<Option<T>> {
+        self.parameters.contains_key(name).then(|| self.parameter(name)).transpose()
+    }
+
+    /// A tensor of f32, f16 or bf16 in the given shape, widened.
+    pub(crate) fn widened(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        match self.view(name)?.dtype() {
+            Dtype::F16 => self.elements(name, Dtype::F16, shape, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => self.elements(name, Dtype::BF16, shape, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            _ => self.floats(name, shape),
+        }
     }
 
     /// A tensor of f32 in the given shape.
@@ -66,7 +81,10 @@ impl File {
 
     /// Valid keys of each batch entry.
     pub(crate) fn key_lengths(&self, batch: usize) -> Result<Vec<usize>> {
-        let lengths = self.elements("key_lengths", Dtype::I64, &[batch], i64::from_le_bytes)?;
+        let lengths = match self.view("key_lengths")?.dtype() {
+            Dtype::I32 => self.elements("key_lengths", Dtype::I32, &[batch], |bytes| i32::from_le_bytes(bytes).into())?,
+            _ => self.elements("key_lengths", Dtype::I64, &[batch], i64::from_le_bytes)?,
+        };
         let length = |&x: &i64| usize::try_from(x).with_context(|| format!("`key_lengths` holds {x}"));
         lengths.iter().map(length).collect()
     }

@@ -1,9 +1,9 @@
-//! Today's date, for the names of records.
+//! Today's date, for records and the report.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `YYYY-MM-DD` in UTC.
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     civil((seconds / 86_400) as i64)
 }

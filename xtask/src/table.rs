@@ -1,23 +1,23 @@
 //! A table in Markdown.
 
 /// Columns are set to the right but for the first `left`.
-pub(super) struct Table {
+pub(crate) struct Table {
     left: usize,
     lines: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(left: usize, head: Vec<String>) -> Self {
+    pub(crate) fn new(left: usize, head: Vec<String>) -> Self {
         Self { left, lines: vec![head] }
     }
 
-    pub(super) fn line(&mut self, cells: Vec<String>) {
+    pub(crate) fn line(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.lines[0].len());
         self.lines.push(cells);
     }
 
     /// Nothing where there is no line below the head.
-    pub(super) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         if self.lines.len() == 1 {
             return String::new();
         }

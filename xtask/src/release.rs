@@ -1,19 +1,19 @@
-//! The benchmark runs optimised, whatever profile `cargo xtask` was built with.
+//! What measures runs optimised, whatever profile `cargo xtask` was built with.
 //!
 //! The alias builds xtask without optimisation, which is right for its other commands: a release build takes minutes.
-//! So this command builds itself again and hands over.
+//! So such a command builds itself again and hands over.
 
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::process::{Command, ExitCode};
 
 /// Release builds have no debug assertions.
-pub(super) fn is_optimised() -> bool {
+pub(crate) fn is_optimised() -> bool {
     !cfg!(debug_assertions)
 }
 
 /// Builds xtask's programs with the release profile and runs the same command with them.
-pub(super) fn start_again() -> Result<ExitCode> {
+pub(crate) fn start_again() -> Result<ExitCode> {
     let root = workspace::root()?;
     let build = workspace::cargo(&root)
         .args(["build", "--quiet", "--release", "--package", "xtask", "--bins"])

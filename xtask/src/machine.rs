@@ -1,30 +1,29 @@
-//! What a record says of the machine and the programs: enough to compare, nothing that names its owner.
+//! What a record or a report says of the machine and the programs: enough to compare, nothing that names its owner.
 
-use super::peer::Peer;
-use super::{date, fma};
-use crate::workspace;
+use crate::{date, workspace};
 use anyhow::Result;
-use serde::Serialize;
+use scatterbrain_attention::Level;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::Command;
 
 /// Columns that are the same in every row of a record.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(super) struct Machine {
-    pub(super) date: String,
-    pub(super) cpu: String,
-    pub(super) cores: usize,
-    pub(super) simd: String,
-    pub(super) rustc: String,
-    pub(super) commit: String,
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) date: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) simd: String,
+    pub(crate) rustc: String,
+    pub(crate) commit: String,
     /// Whether files differed from the commit.
-    pub(super) dirty: bool,
+    pub(crate) dirty: bool,
     /// Blank without peers.
-    pub(super) torch: String,
+    pub(crate) torch: String,
 }
 
 impl Machine {
-    pub(super) fn of_this_run(root: &Path, peer: Option<&Peer>) -> Result<Self> {
+    pub(crate) fn of_this_run(root: &Path, torch: Option<&str>) -> Result<Self> {
         let git = |arguments: &[&str]| workspace::output(Command::new("git").current_dir(root).args(arguments));
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         // What this command writes itself does not count.
@@ -33,16 +32,16 @@ impl Machine {
             date: date::today(),
             cpu: cpu(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            simd: fma::level().to_owned(),
+            simd: Level::detect().name().to_owned(),
             rustc: workspace::output(Command::new(rustc).arg("--version"))?.trim().to_owned(),
             commit: git(&["rev-parse", "--short=12", "HEAD"])?.trim().to_owned(),
             dirty: !git(&status)?.trim().is_empty(),
-            torch: peer.map(|p| p.torch().to_owned()).unwrap_or_default(),
+            torch: torch.unwrap_or_default().to_owned(),
         })
     }
 
     /// The name of the folder of this machine's records.
-    pub(super) fn slug(&self) -> String {
+    pub(crate) fn slug(&self) -> String {
         slug(&format!("{} {} cores", self.cpu, self.cores))
     }
 }

@@ -1,0 +1,58 @@
+//! Colours of lines, points and text. Each is one number in every drawing, so that the page's style sheet can give it
+//! another one in the dark (`templates/report.html`).
+
+use plotters::style::RGBColor;
+use scatterbrain_attention::Preset;
+
+/// Text, axes and frames.
+pub(super) const INK: RGBColor = RGBColor(0x1A, 0x1A, 0x1A);
+/// Grid lines.
+pub(super) const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDE);
+/// Rules and notes in a drawing.
+pub(super) const NOTE: RGBColor = RGBColor(0x66, 0x66, 0x67);
+/// The ground, which the page takes away.
+pub(super) const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
+
+/// Fields of a heat map: clearly better, better, not better. Text on them is [`INK`].
+pub(super) const BEST: RGBColor = RGBColor(0x8F, 0xD1, 0xAE);
+pub(super) const BETTER: RGBColor = RGBColor(0xCF, 0xE3, 0xF5);
+pub(super) const WORSE: RGBColor = RGBColor(0xF3, 0xD2, 0xC8);
+
+pub(super) const BLUE: RGBColor = RGBColor(0x1F, 0x6F, 0xB2);
+pub(super) const ORANGE: RGBColor = RGBColor(0xE0, 0x8A, 0x00);
+pub(super) const GREEN: RGBColor = RGBColor(0x0B, 0x8A, 0x5F);
+pub(super) const OLIVE: RGBColor = RGBColor(0x7D, 0x8A, 0x12);
+pub(super) const PINK: RGBColor = RGBColor(0xC2, 0x52, 0x9B);
+pub(super) const VIOLET: RGBColor = RGBColor(0x7A, 0x5B, 0xC0);
+pub(super) const BROWN: RGBColor = RGBColor(0x9C, 0x6A, 0x2E);
+pub(super) const VERMILION: RGBColor = RGBColor(0xE4, 0x5A, 0x1E);
+pub(super) const RED: RGBColor = RGBColor(0xC4, 0x12, 0x30);
+pub(super) const TEAL: RGBColor = RGBColor(0x12, 0x8A, 0x99);
+pub(super) const NAVY: RGBColor = RGBColor(0x2B, 0x3F, 0xA3);
+pub(super) const LIME: RGBColor = RGBColor(0x4F, 0x9A, 0x22);
+pub(super) const PLUM: RGBColor = RGBColor(0x8E, 0x1D, 0x7A);
+pub(super) const GREY: RGBColor = RGBColor(0x8A, 0x8A, 0x8B);
+
+/// Colours for things without one of their own, in this order.
+pub(super) const CYCLE: [RGBColor; 8] = [BLUE, ORANGE, GREEN, PINK, VIOLET, BROWN, RED, OLIVE];
+
+/// A method has the same colour in every figure.
+pub(super) fn method(preset: Preset) -> RGBColor {
+    match preset {
+        Preset::Exact => INK,
+        Preset::Uniform => GREY,
+        Preset::Local => BLUE,
+        Preset::TopK => ORANGE,
+        Preset::Smyrf => GREEN,
+        Preset::Reformer => OLIVE,
+        Preset::Performer => PINK,
+        Preset::Linear => VIOLET,
+        Preset::Average => BROWN,
+        Preset::ScatterbrainLocal => VERMILION,
+        Preset::ScatterbrainSmyrf => RED,
+        Preset::Centroids => TEAL,
+        Preset::ScatterbrainCentroid => NAVY,
+        Preset::QuantisedTopK => LIME,
+        Preset::ScatterbrainQuantised => PLUM,
+    }
+}
