@@ -218,11 +218,13 @@ proptest! {
                 prop_assert!(near(*got, f64::from(x - offset[at % m]).exp()), "{got} {x}");
             }
             let tops = kernel::lane_tops(level, &panel, &offset);
+            let largest = kernel::lane_argmax(level, &panel, &offset);
             let mut weights = panel.clone();
             kernel::exp_lanes(level, &mut weights, &offset, &scale);
             for r in 0..PANEL {
                 let sums: Vec<f32> = (0..m).map(|l| panel[l * PANEL + r] + offset[l]).collect();
                 prop_assert_eq!(tops[r], sums.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                prop_assert_eq!(sums.iter().position(|&x| x == tops[r]), Some(largest[r] as usize));
                 for l in 0..m {
                     prop_assert!(near(weights[l * PANEL + r], f64::from(sums[l] - scale[r]).exp()));
                 }

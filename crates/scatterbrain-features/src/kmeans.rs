@@ -12,7 +12,8 @@ use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::Keys;
 use scatterbrain_core::{Level, Matrix, Seed};
 
-/// Steps of Lloyd's iteration. More gained under 2 % of the error of attention on captured heads.
+/// Steps of Lloyd's iteration. On captures of MiniLM, Whisper and a ViT, sixteen lowered the error of attention by 1 to 3 %,
+/// one raised it by 7 to 8 %.
 const STEPS: usize = 4;
 
 /// The cluster of every key, and the number of clusters: at most `count`, numbered without gaps, none empty.
