@@ -82,7 +82,9 @@ impl File {
     /// Valid keys of each batch entry.
     pub(crate) fn key_lengths(&self, batch: usize) -> Result<Vec<usize>> {
         let lengths = match self.view("key_lengths")?.dtype() {
-            Dtype::I32 => self.elements("key_lengths", Dtype::I32, &[batch], |bytes| i32::from_le_bytes(bytes).into())?,
+            Dtype::I32 => {
+                self.elements("key_lengths", Dtype::I32, &[batch], |bytes| i32::from_le_bytes(bytes).into())?
+            }
             _ => self.elements("key_lengths", Dtype::I64, &[batch], i64::from_le_bytes)?,
         };
         let length = |&x: &i64| usize::try_from(x).with_context(|| format!("`key_lengths` holds {x}"));

@@ -13,7 +13,7 @@ use crate::pair::Pair;
 /// The map: Likhosherstov et al. 2022, "Chefs' random tables".
 ///
 /// # Errors
-/// A not finite or not below 1/8 (the moment is infinite), d = 0, or norms and a product that no vectors have.
+/// 8A not finite, A not below 1/8 (the moment is infinite), d = 0, or norms and a product that no vectors have.
 ///
 /// ```
 /// use scatterbrain_theory::{Pair, second_moment_oprf};
@@ -29,7 +29,7 @@ pub fn second_moment_oprf(pair: Pair, a: f64, head_dim: usize) -> Result<f64> {
 
 /// ln(E X²/A_ij²).
 pub(crate) fn log_ratio(formula: &'static str, pair: Pair, a: f64, head_dim: usize) -> Result<f64> {
-    suppose(formula, "A finite and below 1/8", a.is_finite() && a < 0.125, a)?;
+    suppose(formula, "A below 1/8 and 8A finite", (8.0 * a).is_finite() && a < 0.125, a)?;
     suppose(formula, "a dimension of at least 1", head_dim >= 1, 0.0)?;
     pair.check(formula)?;
     let d = head_dim as f64;

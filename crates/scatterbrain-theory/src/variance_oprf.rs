@@ -56,7 +56,7 @@ pub fn optimal_a(sum_square: f64, head_dim: usize) -> Result<f64> {
     suppose(FORMULA, "a finite |z|² of at least 0", sum_square.is_finite() && sum_square >= 0.0, sum_square)?;
     suppose(FORMULA, "a dimension of at least 1", head_dim >= 1, 0.0)?;
     let phi = sum_square / head_dim as f64;
-    let root = ((2.0 * phi + 1.0).powi(2) + 8.0 * phi).sqrt();
+    let root = (2.0 * phi + 1.0).hypot((8.0 * phi).sqrt());
     let plain = 1.0 - 2.0 * phi;
     // (p − r) = (p² − r²)/(p + r), p² − r² = −16φ̄, where p and r nearly cancel.
     Ok(if plain > 0.0 { -phi / (plain + root) } else { (plain - root) / 16.0 })

@@ -7,8 +7,8 @@ use plotters::coord::ranged1d::{AsRangedCoord, DefaultFormatting, KeyPointHint, 
 use plotters::coord::types::RangedCoordf64;
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
-use plotters_backend::{BackendCoord, DrawingErrorKind};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters_backend::{BackendCoord, DrawingErrorKind};
 
 /// Pixels of a drawing: a phone shows it at nearly its size.
 pub(super) const WIDTH: u32 = 420;
@@ -80,7 +80,6 @@ pub(super) struct Series {
 pub(super) enum Line {
     Solid,
     Strong,
-    Dashed,
 }
 
 /// The shape of a point.
@@ -243,7 +242,6 @@ where
     match series.line {
         Some(Line::Solid) => chart.draw_series(LineSeries::new(path(), color.stroke_width(1))).map(drop),
         Some(Line::Strong) => chart.draw_series(LineSeries::new(path(), color.stroke_width(2))).map(drop),
-        Some(Line::Dashed) => chart.draw_series(DashedLineSeries::new(path(), 6, 3, color.stroke_width(1))).map(drop),
         None => Ok(()),
     }
     .map_err(refused)?;
@@ -378,7 +376,6 @@ impl<'a> Legend<'a> {
                 Some(Line::Strong) => Some((series.color.stroke_width(2), 22)),
                 Some(Line::Solid) => Some((series.color.stroke_width(1), 22)),
                 // Two dashes are drawn as one short one and another.
-                Some(Line::Dashed) => Some((series.color.stroke_width(1), 9)),
             };
             if let Some((style, length)) = stroke {
                 area.draw(&PathElement::new([(x, y), (x + length, y)], style)).map_err(refused)?;

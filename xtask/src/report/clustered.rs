@@ -26,7 +26,8 @@ impl Clustered {
         let seed = Seed(self.seed);
         let sigma = (HEAD_DIM as f64).powf(-0.25);
         let (mut centre, mut member) = (seed.stream(0), seed.stream(1));
-        let centres: Vec<f64> = (0..self.n.div_ceil(self.members) * HEAD_DIM).map(|_| sigma * centre.normal()).collect();
+        let centres: Vec<f64> =
+            (0..self.n.div_ceil(self.members) * HEAD_DIM).map(|_| sigma * centre.normal()).collect();
         let mut order: Vec<usize> = (0..self.n).collect();
         let mut shuffle = seed.stream(2);
         for last in (1..self.n).rev() {

@@ -97,7 +97,10 @@ impl Figure for Entropy {
         let line = |preset: Preset| vec![preset.name().into(), cell(middle(preset, false)), cell(middle(preset, true))];
         let diffuse = of(rows, METHODS[0]).filter(|row| row.entropy >= MIDDLE).count();
         let table = Listing {
-            title: format!("Median error over the {} heads below entropy {MIDDLE}, and the {diffuse} from there on", heads - diffuse),
+            title: format!(
+                "Median error over the {} heads below entropy {MIDDLE}, and the {diffuse} from there on",
+                heads - diffuse
+            ),
             head: vec!["method".into(), format!("below {MIDDLE}"), format!("from {MIDDLE} on")],
             lines: METHODS.into_iter().map(line).collect(),
         };

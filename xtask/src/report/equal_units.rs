@@ -80,8 +80,16 @@ fn features(capture: &Capture, count: usize, seed: u64) -> Result<FeatureBackgro
 #[derive(Serialize)]
 pub(super) enum Part {
     /// One temperature and one spread of the process.
-    Process { process: Clustered, draws: u64 },
-    Capture { source: Source, heads: Option<usize>, rows: usize, draws: u64 },
+    Process {
+        process: Clustered,
+        draws: u64,
+    },
+    Capture {
+        source: Source,
+        heads: Option<usize>,
+        rows: usize,
+        draws: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,7 +165,8 @@ impl Figure for EqualUnits {
 
     fn parts(&self, context: &Context) -> Result<Vec<Part>> {
         let (n, draws) = context.pick((256, 1), (1024, 3));
-        let process = |inverse_temperature: f64, spread: f64| Clustered { n, members: 32, spread, inverse_temperature, seed: 0 };
+        let process =
+            |inverse_temperature: f64, spread: f64| Clustered { n, members: 32, spread, inverse_temperature, seed: 0 };
         let grid = SPREADS.into_iter().flat_map(|s| INVERSE_TEMPERATURES.map(|t| (t, s)));
         let mut parts: Vec<Part> = grid.map(|(t, s)| Part::Process { process: process(t, s), draws }).collect();
         let (heads, rows) = context.pick((Some(2), 64), (None, 512));
@@ -175,7 +184,8 @@ impl Figure for EqualUnits {
     fn compute(&self, part: &Part, context: &Context) -> Result<Vec<Row>> {
         match part {
             Part::Process { process, draws } => {
-                let found = compare(&process.draw(), process.n, *draws, &[SupportRule::Smyrf, SupportRule::TopK], context)?;
+                let found =
+                    compare(&process.draw(), process.n, *draws, &[SupportRule::Smyrf, SupportRule::TopK], context)?;
                 let of_process = |row| Row {
                     inverse_temperature: Some(process.inverse_temperature),
                     spread: Some(process.spread),
@@ -381,11 +391,9 @@ mod tests {
     #[test]
     fn verdicts() {
         let of = |times| Verdict::of(times);
-        assert_eq!([of(Some(2.1)), of(Some(2.0)), of(Some(1.0)), of(None)], [
-            Verdict::Headline,
-            Verdict::Lower,
-            Verdict::NotLower,
-            Verdict::NotLower
-        ]);
+        assert_eq!(
+            [of(Some(2.1)), of(Some(2.0)), of(Some(1.0)), of(None)],
+            [Verdict::Headline, Verdict::Lower, Verdict::NotLower, Verdict::NotLower]
+        );
     }
 }

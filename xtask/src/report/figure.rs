@@ -108,5 +108,5 @@ fn csv<R: Serialize>(rows: &[R]) -> Result<Vec<u8>> {
     for row in rows {
         writer.serialize(row)?;
     }
-    Ok(writer.into_inner().context("cannot write the table")?)
+    writer.into_inner().context("cannot write the table")
 }

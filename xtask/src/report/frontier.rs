@@ -119,9 +119,14 @@ impl Figure for Frontier {
         });
         let table = Listing {
             title: format!("Of {} captures, those where some budget of the method …", captures.len()),
-            head: ["method", "is on the frontier", "and faster than exact", "is faster than exact with error under 0.1"]
-                .map(str::to_owned)
-                .to_vec(),
+            head: [
+                "method",
+                "is on the frontier",
+                "and faster than exact",
+                "is faster than exact with error under 0.1",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             lines: lines.collect(),
         };
         let mut ranked: Vec<(usize, &str)> =
@@ -169,7 +174,12 @@ fn settings(m: usize) -> Vec<Setting> {
 
 /// Seconds of each method and of exact attention just before it, repeat by repeat. A sample takes at least a few
 /// milliseconds.
-fn times(capture: &Capture, methods: &[Method], repeats: usize, context: &Context) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
+fn times(
+    capture: &Capture,
+    methods: &[Method],
+    repeats: usize,
+    context: &Context,
+) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
     const SHORTEST: f64 = 4e-3;
     let exact = Method::exact();
     let mut output = capture.output();
@@ -217,7 +227,9 @@ fn panel(rows: &[Row], capture: &str) -> Result<Panel> {
         let own = rows.iter().filter(of).filter(|row| row.method == preset.name());
         let shape = [Marker::Dot, Marker::Square, Marker::Triangle, Marker::Cross][at % 4];
         let line = if preset.name().starts_with("scatterbrain") { Line::Strong } else { Line::Solid };
-        series.push(Series::new(preset.name(), ink::method(preset), own.filter_map(point).collect()).line(line).marker(shape));
+        series.push(
+            Series::new(preset.name(), ink::method(preset), own.filter_map(point).collect()).line(line).marker(shape),
+        );
     }
     let frontier: Vec<(f64, f64)> = rows.iter().filter(of).filter(|row| row.on_frontier).filter_map(point).collect();
     let best = frontier.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));

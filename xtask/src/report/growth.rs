@@ -94,7 +94,16 @@ impl Figure for Growth {
                 let method = probe.preset.name().into();
                 let quantity = "extra_bytes".into();
                 let n = found.n;
-                rows.push(Row { quantity, method, n, budget: BUDGET, value: bytes, least: bytes, most: bytes, repeats: 1 });
+                rows.push(Row {
+                    quantity,
+                    method,
+                    n,
+                    budget: BUDGET,
+                    value: bytes,
+                    least: bytes,
+                    most: bytes,
+                    repeats: 1,
+                });
             }
         }
         Ok(rows)
@@ -164,7 +173,8 @@ impl Figure for Growth {
 
 fn plan(part: &Part) -> Result<Plan> {
     let group = |&n: &usize| {
-        let entry = |preset| Ok(Entry { side: Side::project(preset, BUDGET, false)?, size: 0, causal: false, threads: 1 });
+        let entry =
+            |preset| Ok(Entry { side: Side::project(preset, BUDGET, false)?, size: 0, causal: false, threads: 1 });
         Ok(Group {
             part: Purpose::Growth,
             name: format!("{n} rows"),
@@ -195,14 +205,11 @@ fn panel(rows: &[Row], quantity: &str, title: &str, unit: &str) -> Result<Panel>
         let bars = of(rows, quantity, preset).filter(|row| row.repeats > 1).map(|row| (row.least, row.most)).collect();
         Series::new(preset.name(), ink::method(preset), points).line(Line::Solid).marker(marker).intervals(bars)
     });
-    let chart =
-        Chart { x: Axis::log("n, rows"), y: Axis::log(unit), series: series.collect(), rules: vec![] };
+    let chart = Chart { x: Axis::log("n, rows"), y: Axis::log(unit), series: series.collect(), rules: vec![] };
     let longest = rows.iter().map(|row| row.n).max().unwrap_or(0);
     let last = |preset: Preset| of(rows, quantity, preset).find(|row| row.n == longest).map(|row| row.value);
-    let said: Vec<String> = METHODS
-        .into_iter()
-        .filter_map(|preset| Some(format!("{} {}", preset.name(), number(last(preset)?))))
-        .collect();
+    let said: Vec<String> =
+        METHODS.into_iter().filter_map(|preset| Some(format!("{} {}", preset.name(), number(last(preset)?)))).collect();
     let alt = format!("{unit} against n on logarithmic axes; at n = {longest}: {}.", said.join(", "));
     Ok(Panel { title: title.into(), svg: named(&chart.svg()?, title, &alt)?, alt })
 }

@@ -109,9 +109,8 @@ fn exact(capture: &Capture, entry: usize, head: usize, rows: &[usize]) -> Head {
     let first = (entry * heads + head) * n;
     let query = rows.iter().flat_map(|row| &capture.query[(first + row) * d..(first + row + 1) * d]);
     let length = capture.key_lengths.as_ref().map_or(m, |lengths| lengths[entry]);
-    let sees = |i: usize, j: usize| {
-        visible(n, m, length, capture.causal, None, i, j) && capture.allows(entry, head, i, j)
-    };
+    let sees =
+        |i: usize, j: usize| visible(n, m, length, capture.causal, None, i, j) && capture.allows(entry, head, i, j);
     let problem = Problem {
         n: rows.len(),
         m,
