@@ -6,9 +6,12 @@
 mod cache;
 mod captures;
 mod chart;
+mod checks;
 mod clustered;
 mod context;
+mod decomposition;
 mod entropy;
+mod entry_error;
 mod equal_units;
 mod figure;
 mod files;
@@ -19,6 +22,8 @@ mod ink;
 mod judge;
 mod page;
 mod picture;
+mod samples;
+mod temperature;
 
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::machine::Machine;
@@ -50,9 +55,13 @@ pub struct ReportOptions {
 /// Every figure, in the order of the page.
 fn figures() -> Vec<Box<dyn Entry>> {
     vec![
+        Box::new(temperature::Temperature),
+        Box::new(entry_error::EntryError),
         Box::new(entropy::Entropy),
+        Box::new(decomposition::Pictures),
         Box::new(growth::Growth),
         Box::new(frontier::Frontier),
+        Box::new(checks::Checks),
         Box::new(equal_units::EqualUnits),
     ]
 }

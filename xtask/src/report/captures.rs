@@ -148,16 +148,33 @@ impl Capture {
         }
     }
 
+    /// The first head alone, of at most `most` queries and keys from its start.
+    pub(super) fn corner(mut self, most: usize) -> Self {
+        self.keep_heads(1);
+        let allowed = self.allowed.take();
+        let ([_, _, n, d], m, d_v) = (self.query_shape, self.m(), self.d_v());
+        let (rows, keys) = (n.min(most), m.min(most));
+        self.query.truncate(rows * d);
+        self.key.truncate(keys * d);
+        self.value.truncate(keys * d_v);
+        (self.query_shape, self.key_shape, self.value_shape) = ([1, 1, rows, d], [1, 1, keys, d], [1, 1, keys, d_v]);
+        self.key_lengths = self.key_lengths.map(|lengths| vec![lengths[0].min(keys)]);
+        self.allowed = allowed.map(|([_, _, _, m], flags)| {
+            let cut = (0..rows).flat_map(|i| flags[i * m..i * m + keys].iter().copied());
+            ([1, 1, rows, keys], cut.collect())
+        });
+        self
+    }
+
     /// Leaves the first query heads, whole groups of them, of every batch entry.
     fn keep_heads(&mut self, heads: usize) {
-        let [batch, all, n, _] = self.query_shape;
+        let all = self.query_shape[1];
         let group = all / self.key_shape[1];
         let groups = heads.div_ceil(group).min(self.key_shape[1]);
         if let Some((shape, flags)) = self.allowed.as_mut().filter(|(shape, _)| shape[1] > 1) {
             *flags = first(flags, *shape, groups * group);
             shape[1] = groups * group;
         }
-        debug_assert_eq!(self.query.len(), batch * all * n * self.query_shape[3]);
         for (data, shape, kept) in [
             (&mut self.query, &mut self.query_shape, groups * group),
             (&mut self.key, &mut self.key_shape, groups),

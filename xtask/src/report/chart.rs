@@ -14,8 +14,9 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 pub(super) const WIDTH: u32 = 420;
 const PLOT_HEIGHT: u32 = 310;
 pub(super) const LEGEND_LINE: u32 = 17;
-pub(super) const FONT: (&str, i32) = ("sans-serif", 12);
-pub(super) const SMALL: (&str, i32) = ("sans-serif", 11);
+/// plotters makes 1.24 of these a pixel.
+pub(super) const FONT: (&str, i32) = ("sans-serif", 15);
+pub(super) const SMALL: (&str, i32) = ("sans-serif", 14);
 /// Half the size of a marker.
 const MARK: i32 = 4;
 
@@ -34,25 +35,36 @@ pub(super) struct Axis {
     pub(super) log: bool,
     /// Shown at least.
     pub(super) least: Option<(f64, f64)>,
+    /// Shown at most.
+    pub(super) most: Option<(f64, f64)>,
 }
 
 impl Axis {
     pub(super) fn linear(name: &str) -> Self {
-        Self { name: name.into(), log: false, least: None }
+        Self { name: name.into(), log: false, least: None, most: None }
     }
 
     pub(super) fn log(name: &str) -> Self {
-        Self { name: name.into(), log: true, least: None }
+        Self { name: name.into(), log: true, least: None, most: None }
     }
 
     pub(super) fn showing(self, from: f64, to: f64) -> Self {
         Self { least: Some((from, to)), ..self }
     }
 
+    /// Nothing beyond these is shown.
+    pub(super) fn between(self, from: f64, to: f64) -> Self {
+        Self { most: Some((from, to)), ..self }
+    }
+
+    fn shows(&self, x: f64) -> bool {
+        x.is_finite() && (!self.log || x > 0.0) && self.most.is_none_or(|(from, to)| (from..=to).contains(&x))
+    }
+
     /// From the smallest to the largest value, and a little more.
     fn range(&self, values: impl Iterator<Item = f64>) -> (f64, f64) {
         let wanted = self.least.into_iter().flat_map(|(from, to)| [from, to]);
-        let usable = values.chain(wanted).filter(|x| x.is_finite() && (!self.log || *x > 0.0));
+        let usable = values.chain(wanted).filter(|x| self.shows(*x));
         let forward = |x: f64| if self.log { x.ln() } else { x };
         let back = |x: f64| if self.log { x.exp() } else { x };
         let (from, to) = usable.map(forward).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
@@ -179,7 +191,7 @@ impl Chart {
         Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
         let mut builder = ChartBuilder::on(area);
-        builder.margin(8).margin_right(14).x_label_area_size(38).y_label_area_size(52);
+        builder.margin(8).margin_right(14).x_label_area_size(42).y_label_area_size(58);
         let mut chart = builder.build_cartesian_2d(x, y).map_err(refused)?;
         let text = FONT.into_font().color(&INK);
         chart
@@ -199,8 +211,7 @@ impl Chart {
             .map_err(refused)?;
         self.draw_rules(&mut chart, across, up)?;
         for series in &self.series {
-            let shown = |p: f64, axis: &Axis| p.is_finite() && (!axis.log || p > 0.0);
-            let kept = |p: &(f64, f64)| shown(p.0, &self.x) && shown(p.1, &self.y);
+            let kept = |p: &(f64, f64)| self.x.shows(p.0) && self.y.shows(p.1);
             let points: Vec<(f64, f64)> = series.points.iter().copied().filter(kept).collect();
             draw_series(&mut chart, series, &points, up)?;
         }

@@ -59,9 +59,15 @@ impl Context {
 
     /// The captures of this run: a quick one takes the smallest of each model.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
+        let all = self.captures.sources.iter().filter(|_| !self.quick);
+        all.chain(self.one_a_model().filter(|_| self.quick))
+    }
+
+    /// The smallest capture of each model.
+    pub(super) fn one_a_model(&self) -> impl Iterator<Item = &Source> {
         let all = &self.captures.sources;
         let first = |at: usize| all[..at].iter().all(|before| before.model() != all[at].model());
-        all.iter().enumerate().filter(move |(at, _)| !self.quick || first(*at)).map(|(_, source)| source)
+        all.iter().enumerate().filter(move |(at, _)| first(*at)).map(|(_, source)| source)
     }
 
     /// Runs on one thread.

@@ -14,7 +14,14 @@ use serde::{Deserialize, Serialize};
 
 pub(super) struct Entropy;
 
-const METHODS: [Preset; 4] = [Preset::Smyrf, Preset::Performer, Preset::ScatterbrainSmyrf, Preset::TopK];
+const METHODS: [Preset; 6] = [
+    Preset::Smyrf,
+    Preset::Performer,
+    Preset::ScatterbrainSmyrf,
+    Preset::TopK,
+    Preset::Centroids,
+    Preset::ScatterbrainQuantised,
+];
 /// Keys of a head for one unit of the budget.
 const KEYS_A_UNIT: usize = 16;
 /// Heads below it are called concentrated, the others diffuse.
@@ -121,7 +128,7 @@ impl Figure for Entropy {
                      {KEYS_A_UNIT}th of the keys, in units a query: a key costs 1, a feature 2.",
                 ),
                 format!(
-                    "At most {} rows of a head are judged, evenly spaced. An error of 1 is that of answering zero. `topk` \
+                    "At most {} rows of a head are judged, evenly spaced. An error of 1 is that of answering zero. topk \
                      looks at every key to choose, and so shows what a perfect choice would give, not what it would cost.",
                     context.pick(64, 512)
                 ),

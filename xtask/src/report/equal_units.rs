@@ -22,45 +22,73 @@ const HEADLINE: f64 = 2.1;
 const INVERSE_TEMPERATURES: [f64; 6] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
 const SPREADS: [f64; 5] = [0.05, 0.1, 0.25, 0.5, 1.0];
 const KEYS_A_UNIT: [usize; 3] = [32, 16, 8];
+/// Queries of a cluster, and keys.
+const MEMBERS: usize = 32;
 
-/// How the exact pairs are chosen. The background is the same with all: hyperbolic features.
+/// A support and a background, together and each alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum SupportRule {
-    /// Two hashes of SMYRF.
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Combination {
+    /// Two hashes of SMYRF, hyperbolic features: the paper's.
     Smyrf,
-    /// A window.
+    /// A window, hyperbolic features: the paper's.
     Local,
-    /// The largest logits, which costs a look at every key.
+    /// The largest logits, which costs a look at every key, and hyperbolic features.
     TopK,
+    /// A window and centroids.
+    LocalCentroids,
+    /// The largest logits of quantised rows, and centroids.
+    QuantisedCentroids,
 }
 
-impl SupportRule {
-    const ALL: [Self; 3] = [Self::Smyrf, Self::Local, Self::TopK];
+impl Combination {
+    const ALL: [Self; 5] = [Self::Smyrf, Self::Local, Self::TopK, Self::LocalCentroids, Self::QuantisedCentroids];
+    /// Rows of the clustered process have no position that a window could use.
+    const ON_PROCESS: [Self; 3] = [Self::Smyrf, Self::TopK, Self::QuantisedCentroids];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Smyrf => "smyrf",
-            Self::Local => "local",
-            Self::TopK => "topk (oracle)",
+            Self::Smyrf => "smyrf + features",
+            Self::Local => "local + features",
+            Self::TopK => "topk + features",
+            Self::LocalCentroids => "local + centroids",
+            Self::QuantisedCentroids => "quantised + centroids",
         }
+    }
+
+    /// Whether it is one of the paper's.
+    fn is_the_papers(self) -> bool {
+        matches!(self, Self::Smyrf | Self::Local)
     }
 
     /// The whole budget on the support.
     fn sparse(self, capture: &Capture, budget: usize, seed: u64) -> Result<Method> {
         let preset = match self {
             Self::Smyrf => Preset::Smyrf,
-            Self::Local => Preset::Local,
+            Self::Local | Self::LocalCentroids => Preset::Local,
             Self::TopK => Preset::TopK,
+            Self::QuantisedCentroids => Preset::QuantisedTopK,
         };
         Setting { preset, budget, seed }.method(capture)
     }
 
-    /// Half of the budget on the support, half on features.
+    /// The whole budget on the background.
+    fn low_rank(self, capture: &Capture, budget: usize, seed: u64) -> Result<Method> {
+        match self {
+            Self::LocalCentroids | Self::QuantisedCentroids => {
+                Setting { preset: Preset::Centroids, budget, seed }.method(capture)
+            }
+            _ => Ok(Method::low_rank(features(capture, budget / 2, seed)?)),
+        }
+    }
+
+    /// Half of the budget on each.
     fn combined(self, capture: &Capture, budget: usize, seed: u64) -> Result<Method> {
         let preset = match self {
             Self::Smyrf => Preset::ScatterbrainSmyrf,
             Self::Local => Preset::ScatterbrainLocal,
+            Self::LocalCentroids => Preset::ScatterbrainCentroid,
+            Self::QuantisedCentroids => Preset::ScatterbrainQuantised,
             Self::TopK => {
                 let support = TopK::new((budget / 2).max(1))?;
                 return Ok(Method::scatterbrain(support, features(capture, budget / 4, seed)?));
@@ -99,7 +127,7 @@ pub(super) struct Row {
     /// Of the clustered process.
     inverse_temperature: Option<f64>,
     spread: Option<f64>,
-    support: SupportRule,
+    combination: Combination,
     budget: usize,
     /// For one unit of the budget.
     keys_a_unit: usize,
@@ -165,8 +193,14 @@ impl Figure for EqualUnits {
 
     fn parts(&self, context: &Context) -> Result<Vec<Part>> {
         let (n, draws) = context.pick((256, 1), (1024, 3));
-        let process =
-            |inverse_temperature: f64, spread: f64| Clustered { n, members: 32, spread, inverse_temperature, seed: 0 };
+        let clusters = n / MEMBERS;
+        let process = |inverse_temperature: f64, spread: f64| Clustered {
+            clusters,
+            members: MEMBERS,
+            spread,
+            inverse_temperature,
+            seed: 0,
+        };
         let grid = SPREADS.into_iter().flat_map(|s| INVERSE_TEMPERATURES.map(|t| (t, s)));
         let mut parts: Vec<Part> = grid.map(|(t, s)| Part::Process { process: process(t, s), draws }).collect();
         let (heads, rows) = context.pick((Some(2), 64), (None, 512));
@@ -184,8 +218,7 @@ impl Figure for EqualUnits {
     fn compute(&self, part: &Part, context: &Context) -> Result<Vec<Row>> {
         match part {
             Part::Process { process, draws } => {
-                let found =
-                    compare(&process.draw(), process.n, *draws, &[SupportRule::Smyrf, SupportRule::TopK], context)?;
+                let found = compare(&process.draw()?, process.n(), *draws, &Combination::ON_PROCESS, context)?;
                 let of_process = |row| Row {
                     inverse_temperature: Some(process.inverse_temperature),
                     spread: Some(process.spread),
@@ -194,7 +227,7 @@ impl Figure for EqualUnits {
                 Ok(found.into_iter().map(of_process).collect())
             }
             Part::Capture { source, heads, rows, draws } => {
-                compare(&source.read(*heads)?, *rows, *draws, &SupportRule::ALL, context)
+                compare(&source.read(*heads)?, *rows, *draws, &Combination::ALL, context)
             }
         }
     }
@@ -203,9 +236,9 @@ impl Figure for EqualUnits {
         let on_process = || rows.iter().filter(|row| row.inverse_temperature.is_some());
         let on_captures = || rows.iter().filter(|row| row.inverse_temperature.is_none());
         let mut lines = Vec::new();
-        for rule in SupportRule::ALL {
-            let process: Vec<&Row> = on_process().filter(|row| row.support == rule).collect();
-            let captures: Vec<&Row> = on_captures().filter(|row| row.support == rule).collect();
+        for rule in Combination::ALL {
+            let process: Vec<&Row> = on_process().filter(|row| row.combination == rule).collect();
+            let captures: Vec<&Row> = on_captures().filter(|row| row.combination == rule).collect();
             for (place, rows) in [("clustered process", process), ("captures", captures)] {
                 if !rows.is_empty() {
                     let share = |v: Verdict| percent(rows.iter().filter(|row| row.verdict == v).count(), rows.len());
@@ -218,47 +251,51 @@ impl Figure for EqualUnits {
         let told = |place: &str, rows: Vec<&Row>| {
             let count = |v: Verdict| percent(rows.iter().filter(|row| row.verdict == v).count(), rows.len());
             format!(
-                "on {place} ({} cases) its error is at least {HEADLINE} times lower than either part's in {}, merely \
-                 lower in {}, not lower in {}",
+                "on {place} ({} cases) at least {HEADLINE} times lower error than either in {}, merely lower in {}, not \
+                 lower in {}",
                 rows.len(),
                 count(Verdict::Headline),
                 count(Verdict::Lower),
                 count(Verdict::NotLower)
             )
         };
-        let cheap = |row: &&Row| row.support != SupportRule::TopK;
+        let papers = |row: &&Row| row.combination.is_the_papers();
+        let centroids = |row: &&Row| row.combination == Combination::QuantisedCentroids;
         Ok(Story {
             summary: format!(
-                "Scatterbrain with supports that cost little (smyrf, local) against its parts at equal units: {}; {}.",
-                told("the clustered process", on_process().filter(cheap).collect()),
-                told("captures", on_captures().filter(cheap).collect())
+                "At equal units, the paper's combinations (smyrf or a window, with random features) against their parts: \
+                 {}; {}. Quantised top-k with centroids: {}; {}.",
+                told("the clustered process", on_process().filter(papers).collect()),
+                told("captures", on_captures().filter(papers).collect()),
+                told("the process", on_process().filter(centroids).collect()),
+                told("captures", on_captures().filter(centroids).collect())
             ),
             caption: vec![
                 format!(
-                    "Each cell is the mean row error of the better of sparse alone and low-rank alone over that of \
-                     Scatterbrain, at the same units a query: {HEADLINE} or more is the paper's headline, 1 is a draw. \
-                     Sparse alone spends all units on the support, low-rank alone all on hyperbolic features (2 units \
-                     each), Scatterbrain half on each.",
+                    "Each cell is the mean row error of the better of sparse alone and low-rank alone over that of both \
+                     together, at the same units a query: {HEADLINE} or more is the paper's headline, 1 is a draw. \
+                     Sparse alone spends all units on the support, low-rank alone all on the background (2 units a \
+                     hyperbolic feature or a centroid), the combination half on each.",
                 ),
                 format!(
                     "The grid was fixed before looking: inverse temperature β, spread Δ within clusters, and budgets of \
-                     {} of the keys. The clustered process: {} rows of d = 64 in clusters of 32, centres N(0, I/√d), \
-                     members N(centre, Δ²I/√d), as queries and as keys, logits β q·k, values N(0, I). Errors are means \
-                     over {} of hashes and features; on captures at most {} rows of a head are judged.",
+                     {} of the keys. The clustered process: {} queries and as many keys of d = 64 in clusters of \
+                     {MEMBERS}, centres N(0, I/√d), members N(centre, Δ²I/√d), logits β q·k, values N(0, I). Errors are \
+                     means over {} of hashes and features; on captures at most {} rows of a head are judged.",
                     KEYS_A_UNIT.map(|keys| format!("1/{keys}")).join(", "),
                     context.pick(256, 1024),
                     context.pick("one draw", "three draws"),
                     context.pick(64, 512)
                 ),
-                "`smyrf` and `local` are supports that a method can afford; `topk` scores every key, and shows what the \
-                 combination gains when the support is found for nothing. A lower error than both parts need not be a \
-                 small one: the data has the errors themselves, and that of the uniform row."
+                "The first two combinations are the paper's. topk scores every key: it shows what features add to a \
+                 support that is found for nothing. A lower error than both parts' need not be a small one: the data has \
+                 the errors themselves, and that of the uniform row."
                     .into(),
             ],
             panels: panels(rows)?,
             tables: vec![Listing {
                 title: "Share of the cases".into(),
-                head: ["support, input", "cases", "at least 2.1 times lower", "merely lower", "not lower"]
+                head: ["combination, input", "cases", "at least 2.1 times lower", "merely lower", "not lower"]
                     .map(str::to_owned)
                     .to_vec(),
                 lines,
@@ -268,8 +305,14 @@ impl Figure for EqualUnits {
 }
 
 /// All budgets and supports on one input.
-fn compare(capture: &Capture, rows: usize, draws: u64, rules: &[SupportRule], context: &Context) -> Result<Vec<Row>> {
-    context.steps(KEYS_A_UNIT.len() * rules.len() + 1);
+fn compare(
+    capture: &Capture,
+    rows: usize,
+    draws: u64,
+    combinations: &[Combination],
+    context: &Context,
+) -> Result<Vec<Row>> {
+    context.steps(KEYS_A_UNIT.len() * combinations.len() + 1);
     let judge = Judge::new(capture, rows, context)?;
     context.step()?;
     let uniform = judge.error(capture, &Setting { preset: Preset::Uniform, budget: 1, seed: 0 }.method(capture)?)?;
@@ -282,10 +325,10 @@ fn compare(capture: &Capture, rows: usize, draws: u64, rules: &[SupportRule], co
     let mut found = Vec::new();
     for keys_a_unit in KEYS_A_UNIT {
         let budget = (capture.m() / keys_a_unit).max(4);
-        let low_rank = over_draws(&|seed| Ok(Method::low_rank(features(capture, budget / 2, seed)?)))?;
-        for &support in rules {
-            let sparse = over_draws(&|seed| support.sparse(capture, budget, seed))?;
-            let combined = over_draws(&|seed| support.combined(capture, budget, seed))?;
+        for &combination in combinations {
+            let sparse = over_draws(&|seed| combination.sparse(capture, budget, seed))?;
+            let low_rank = over_draws(&|seed| combination.low_rank(capture, budget, seed))?;
+            let combined = over_draws(&|seed| combination.combined(capture, budget, seed))?;
             // A part without a finite error is beaten by one that has it.
             let least = [sparse, low_rank].into_iter().flatten().reduce(f64::min);
             let times_lower = least.zip(combined).map(|(least, combined)| least / combined).filter(|t| t.is_finite());
@@ -293,7 +336,7 @@ fn compare(capture: &Capture, rows: usize, draws: u64, rules: &[SupportRule], co
                 input: capture.name.clone(),
                 inverse_temperature: None,
                 spread: None,
-                support,
+                combination,
                 budget,
                 keys_a_unit,
                 sparse_error: sparse,
@@ -312,11 +355,11 @@ fn compare(capture: &Capture, rows: usize, draws: u64, rules: &[SupportRule], co
 /// A panel for each support and budget on the process, and for each support on captures.
 fn panels(rows: &[Row]) -> Result<Vec<Panel>> {
     let mut panels = Vec::new();
-    for rule in SupportRule::ALL {
+    for rule in Combination::ALL {
         for keys in KEYS_A_UNIT {
             let cells: Vec<&Row> = rows
                 .iter()
-                .filter(|row| row.support == rule && row.keys_a_unit == keys && row.inverse_temperature.is_some())
+                .filter(|row| row.combination == rule && row.keys_a_unit == keys && row.inverse_temperature.is_some())
                 .collect();
             if cells.is_empty() {
                 continue;
@@ -337,9 +380,9 @@ fn panels(rows: &[Row]) -> Result<Vec<Panel>> {
             panels.push(panel(title, &heat, &cells)?);
         }
     }
-    for rule in SupportRule::ALL {
+    for rule in Combination::ALL {
         let cells: Vec<&Row> =
-            rows.iter().filter(|row| row.support == rule && row.inverse_temperature.is_none()).collect();
+            rows.iter().filter(|row| row.combination == rule && row.inverse_temperature.is_none()).collect();
         let mut inputs: Vec<&str> = cells.iter().map(|row| row.input.as_str()).collect();
         inputs.dedup();
         let at = |input: &str, keys: usize| {

@@ -99,7 +99,7 @@ impl<F: Figure> Entry for F {
             context.done();
         }
         let story = self.present(&rows, context).with_context(|| format!("figure {number}"))?;
-        Ok(Drawn { number, title: self.title(), story, csv: csv(&rows)?, json: serde_json::to_vec_pretty(&rows)? })
+        Ok(Drawn { number, title: self.title(), story, csv: csv(&rows)?, json: serde_json::to_vec(&rows)? })
     }
 }
 

@@ -150,8 +150,8 @@ impl Figure for Frontier {
                     context.pick(3, 5),
                     context.pick(64, 512)
                 ),
-                "Rings mark the frontier: points that no other point beats in both. `topk` scores every key to choose; \
-                 `uniform` and `linear` know no budget."
+                "Rings mark the frontier: points that no other point beats in both. topk scores every key to choose; \
+                 uniform and linear know no budget."
                     .into(),
             ],
             panels: captures.iter().map(|capture| panel(rows, capture)).collect::<Result<_>>()?,

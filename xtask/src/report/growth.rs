@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) struct Growth;
 
-const METHODS: [Preset; 7] = [
+const METHODS: [Preset; 9] = [
     Preset::Exact,
     Preset::TopK,
     Preset::Local,
@@ -22,6 +22,8 @@ const METHODS: [Preset; 7] = [
     Preset::Performer,
     Preset::ScatterbrainLocal,
     Preset::ScatterbrainSmyrf,
+    Preset::ScatterbrainCentroid,
+    Preset::ScatterbrainQuantised,
 ];
 const BUDGET: usize = 128;
 

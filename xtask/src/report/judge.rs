@@ -6,6 +6,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use scatterbrain_attention::{Method, Preset, Seed};
 use scatterbrain_oracle::{Problem, mean_error, row_errors, visible};
+use scatterbrain_theory::RowEntropy;
 
 /// Rows that one piece of parallel work computes: the oracle holds a few arrays of rows × m.
 const BLOCK: usize = 16;
@@ -49,7 +50,8 @@ impl Judge {
         let rows = spaced(n, most);
         let mut heads = Vec::new();
         for (entry, head) in (0..batch).flat_map(|entry| (0..per_entry).map(move |head| (entry, head))) {
-            let blocks: Vec<Head> = rows.par_chunks(BLOCK).map(|rows| exact(capture, entry, head, rows)).collect();
+            let blocks =
+                rows.par_chunks(BLOCK).map(|rows| exact(capture, entry, head, rows)).collect::<Result<Vec<_>>>()?;
             let weight = |(block, rows): (&Head, &[usize])| block.entropy * rows.len() as f64;
             let entropy = blocks.iter().zip(rows.chunks(BLOCK)).map(weight).sum::<f64>() / rows.len() as f64;
             heads.push(Head { output: blocks.into_iter().flat_map(|block| block.output).collect(), entropy });
@@ -101,7 +103,7 @@ fn spaced(n: usize, most: usize) -> Vec<usize> {
 }
 
 /// The oracle's answer for some rows of a head.
-fn exact(capture: &Capture, entry: usize, head: usize, rows: &[usize]) -> Head {
+fn exact(capture: &Capture, entry: usize, head: usize, rows: &[usize]) -> Result<Head> {
     let [_, heads, n, d] = capture.query_shape;
     let [_, kv_heads, m, _] = capture.key_shape;
     let (d_v, key_head) = (capture.d_v(), entry * kv_heads + head / (heads / kv_heads));
@@ -123,18 +125,18 @@ fn exact(capture: &Capture, entry: usize, head: usize, rows: &[usize]) -> Head {
         visible: rows.iter().flat_map(|&i| (0..m).map(move |j| sees(i, j))).collect(),
     };
     let exact = problem.exact();
-    let entropies = exact.normalised.chunks(m).zip(problem.visible.chunks(m)).map(|(row, sees)| relative(row, sees));
-    Head { entropy: entropies.sum::<f64>() / rows.len() as f64, output: exact.output }
+    let pairs = exact.normalised.chunks(m).zip(problem.visible.chunks(m));
+    let entropies = pairs.map(|(row, sees)| relative(row, sees)).collect::<Result<Vec<f64>>>()?;
+    Ok(Head { entropy: mean(&entropies), output: exact.output })
 }
 
 /// The entropy of a row over that of a uniform one; a row of one key or none is as uniform as it can be.
-fn relative(row: &[f64], visible: &[bool]) -> f64 {
+fn relative(row: &[f64], visible: &[bool]) -> Result<f64> {
     let keys = visible.iter().filter(|sees| **sees).count();
     if keys < 2 {
-        return 1.0;
+        return Ok(1.0);
     }
-    let entropy: f64 = row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
-    entropy / (keys as f64).ln()
+    Ok(RowEntropy::of(row)?.entropy / (keys as f64).ln())
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -153,8 +155,8 @@ mod tests {
 
     #[test]
     fn entropy_of_a_row() {
-        assert!((relative(&[0.5, 0.5, 0.0], &[true, true, false]) - 1.0).abs() < 1e-12);
-        assert_eq!(relative(&[1.0, 0.0], &[true, true]), 0.0);
-        assert_eq!(relative(&[1.0, 0.0], &[true, false]), 1.0);
+        assert!((relative(&[0.5, 0.5, 0.0], &[true, true, false]).unwrap() - 1.0).abs() < 1e-12);
+        assert_eq!(relative(&[1.0, 0.0], &[true, true]).unwrap(), 0.0);
+        assert_eq!(relative(&[1.0, 0.0], &[true, false]).unwrap(), 1.0);
     }
 }

@@ -11,8 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::path::Path;
 
-/// Browsers follow no longer addresses; data that does not fit is linked beside the page alone.
-const LONGEST_ADDRESS: usize = 1_000_000;
+/// Chromium follows addresses of up to 2 MiB; data that does not fit is linked beside the page alone.
+const LONGEST_ADDRESS: usize = 1_900_000;
 
 /// What the page says of the run.
 pub(super) struct Facts {

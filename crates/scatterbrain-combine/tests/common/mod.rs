@@ -150,7 +150,7 @@ impl Case {
                 ];
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
-            10 => Arc::new(QuantisedTopK::new(19.min(self.m)).unwrap()),
+            10 => Arc::new(QuantisedTopK::new(10.min(self.m)).unwrap()),
             _ => Arc::new(Full),
         })
     }
