@@ -3,7 +3,7 @@
 use super::context::digest;
 use crate::stored::File;
 use anyhow::{Context as _, Result, ensure};
-use scatterbrain_attention::{Error, Mask, MaskTensor, Method, Options, Tensor, attend_into};
+use scatterbrain_attention::{Error, Mask, MaskTensor, Method, Options, Tensor, attend_into, dense_matrix};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -232,6 +232,17 @@ impl Capture {
     pub(super) fn output(&self) -> Vec<f32> {
         let [batch, heads, n, _] = self.query_shape;
         vec![0.0; batch * heads * n * self.d_v()]
+    }
+
+    /// The normalised matrix of every head, `[n, m]`.
+    ///
+    /// # Errors
+    /// What the library refuses.
+    pub(super) fn matrices(&self, method: &Method) -> Result<Vec<Vec<f32>>, Error> {
+        let query = Tensor::f32("query", &self.query, self.query_shape)?;
+        let key = Tensor::f32("key", &self.key, self.key_shape)?;
+        let heads = dense_matrix(&query, &key, &self.mask()?, method, &self.options())?;
+        Ok(heads.into_iter().map(|head| head.normalised).collect())
     }
 }
 

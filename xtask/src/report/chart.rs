@@ -92,6 +92,7 @@ pub(super) struct Series {
 pub(super) enum Line {
     Solid,
     Strong,
+    Dashed,
 }
 
 /// The shape of a point.
@@ -253,6 +254,7 @@ where
     match series.line {
         Some(Line::Solid) => chart.draw_series(LineSeries::new(path(), color.stroke_width(1))).map(drop),
         Some(Line::Strong) => chart.draw_series(LineSeries::new(path(), color.stroke_width(2))).map(drop),
+        Some(Line::Dashed) => chart.draw_series(DashedLineSeries::new(path(), 6, 3, color.stroke_width(1))).map(drop),
         None => Ok(()),
     }
     .map_err(refused)?;
@@ -387,6 +389,7 @@ impl<'a> Legend<'a> {
                 Some(Line::Strong) => Some((series.color.stroke_width(2), 22)),
                 Some(Line::Solid) => Some((series.color.stroke_width(1), 22)),
                 // Two dashes are drawn as one short one and another.
+                Some(Line::Dashed) => Some((series.color.stroke_width(1), 9)),
             };
             if let Some((style, length)) = stroke {
                 area.draw(&PathElement::new([(x, y), (x + length, y)], style)).map_err(refused)?;

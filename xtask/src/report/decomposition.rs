@@ -185,7 +185,8 @@ fn panel(head: &[Row]) -> Result<Panel> {
         let area = SVGBackend::with_string(&mut text, (420, (SIDE + TOP + 10) as u32)).into_drawing_area();
         area.fill(&PAPER).map_err(refused)?;
         let style = super::chart::FONT.into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Center));
-        let parts: [(&str, fn(&Row) -> f32); 3] = [("A", |r| r.a), ("L", |r| r.l), ("S", |r| r.s)];
+        type Part = fn(&Row) -> f32;
+        let parts: [(&str, Part); 3] = [("A", |r| r.a), ("L", |r| r.l), ("S", |r| r.s)];
         for (at, (name, value)) in parts.into_iter().enumerate() {
             let left = 9 + at as i32 * (SIDE + 9);
             area.draw(&Text::new(name, (left + SIDE / 2, 12), style.clone())).map_err(refused)?;
