@@ -48,6 +48,41 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupt::Interrupt;
+    use crate::report::captures::Captures;
+    use crate::report::context::Interrupted;
+
+    fn context(folder: &Path, interrupt: Interrupt) -> Context {
+        let captures = Captures { sources: Vec::new(), origin: String::new() };
+        Context::new(captures, true, folder, interrupt).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_not_computed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(folder.path(), Interrupt::default());
+        let first = key(3, &("part", 1), &context).unwrap();
+        assert_ne!(first, key(3, &("part", 2), &context).unwrap());
+        assert_eq!(rows(&context, &first, || Ok(vec![1, 2])).unwrap(), [1, 2]);
+        assert_eq!(rows(&context, &first, || -> Result<Vec<i32>> { panic!("computed again") }).unwrap(), [1, 2]);
+        // Half a file, as another program may leave it.
+        std::fs::write(context.kept.join(&first), "[1,").unwrap();
+        assert_eq!(rows(&context, &first, || Ok(vec![3])).unwrap(), [3]);
+    }
+
+    #[test]
+    fn what_was_interrupted_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let interrupt = Interrupt::default();
+        let context = context(folder.path(), interrupt.clone());
+        let key = key(3, &"part", &context).unwrap();
+        let stopped = rows(&context, &key, || {
+            interrupt.ask();
+            Ok(vec![1])
+        });
+        assert!(stopped.unwrap_err().is::<Interrupted>());
+        assert!(!context.kept.join(key).exists());
+    }
 
     #[test]
     fn a_file_is_replaced_and_nothing_is_left() {

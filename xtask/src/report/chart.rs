@@ -226,6 +226,12 @@ impl Chart {
     {
         let text = SMALL.into_font().color(&NOTE);
         for rule in &self.rules {
+            // Names stand beside the line, not on it.
+            let beside = if self.x.log {
+                rule.at * (across.1 / across.0).powf(0.01)
+            } else {
+                rule.at + 0.01 * (across.1 - across.0)
+            };
             let (ends, pos) = match rule.vertical {
                 true => ([(rule.at, up.0), (rule.at, up.1)], Pos::new(HPos::Right, VPos::Top)),
                 false => ([(across.0, rule.at), (across.1, rule.at)], Pos::new(HPos::Right, VPos::Bottom)),
@@ -233,7 +239,8 @@ impl Chart {
             let dashes = DashedLineSeries::new(ends, 4, 4, NOTE.stroke_width(1));
             chart.draw_series(dashes).map_err(refused)?;
             let turned = if rule.vertical { text.transform(FontTransform::Rotate270) } else { text.clone() };
-            let label = Text::new(rule.name.clone(), ends[1], turned.pos(pos));
+            let place = if rule.vertical { (beside, up.1) } else { ends[1] };
+            let label = Text::new(rule.name.clone(), place, turned.pos(pos));
             chart.draw_series(std::iter::once(label)).map_err(refused)?;
         }
         Ok(())

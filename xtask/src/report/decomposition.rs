@@ -175,6 +175,9 @@ fn shrink(matrix: &[f64], n: usize, m: usize) -> Vec<f32> {
     cells.iter().map(|x| format!("{x:.3e}").parse().unwrap_or(*x)).collect()
 }
 
+/// One of a cell's three magnitudes.
+type Value = fn(&Row) -> f32;
+
 fn panel(head: &[Row]) -> Result<Panel> {
     const SIDE: i32 = 128;
     const TOP: i32 = 26;
@@ -185,8 +188,7 @@ fn panel(head: &[Row]) -> Result<Panel> {
         let area = SVGBackend::with_string(&mut text, (420, (SIDE + TOP + 10) as u32)).into_drawing_area();
         area.fill(&PAPER).map_err(refused)?;
         let style = super::chart::FONT.into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Center));
-        type Part = fn(&Row) -> f32;
-        let parts: [(&str, Part); 3] = [("A", |r| r.a), ("L", |r| r.l), ("S", |r| r.s)];
+        let parts: [(&str, Value); 3] = [("A", |r| r.a), ("L", |r| r.l), ("S", |r| r.s)];
         for (at, (name, value)) in parts.into_iter().enumerate() {
             let left = 9 + at as i32 * (SIDE + 9);
             area.draw(&Text::new(name, (left + SIDE / 2, 12), style.clone())).map_err(refused)?;

@@ -135,7 +135,7 @@ impl Figure for Frontier {
         let leaders: Vec<String> = ranked.iter().take(4).map(|(count, name)| format!("{name} on {count}")).collect();
         Ok(Story {
             summary: format!(
-                "No other method is both faster and closer than these, at some budget, on so many of {} captures: {}.",
+                "Beaten by no other method in error and time together, at some budget, of {} captures: {}.",
                 captures.len(),
                 leaders.join(", ")
             ),

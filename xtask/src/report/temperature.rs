@@ -139,8 +139,7 @@ impl Figure for Temperature {
         };
         let told = |beta: f64| {
             format!(
-                "at β = {beta} {} for the best sparse, {} for the best low-rank, {} for robust PCA, {} for \
-                 scatterbrain-smyrf",
+                "at β = {beta} best sparse {}, best low-rank {}, robust PCA {}, scatterbrain-smyrf {}",
                 at(beta, SPARSE),
                 at(beta, LOW_RANK),
                 at(beta, ROBUST_PCA),
@@ -167,7 +166,7 @@ impl Figure for Temperature {
                 format!(
                     "The process: {} queries and as many keys of d = 64 in clusters of {MEMBERS}, Δ = {SPREAD}. Dashed \
                      lines are the predictions of the two-level model, and the names along the top say where sparse, low \
-                     rank, either or only both together are predicted to reach an error of {TOLERANCE}. Of captures the \
+                     rank, either or only both together are predicted to reach an error of {TOLERANCE} (none known: none of them is). Of captures the \
                      first head of the smallest file of each model is taken, at most {} tokens from its start; for these \
                      nothing is predicted.",
                     context.pick(24, 64) * MEMBERS,
@@ -238,7 +237,7 @@ fn name(regime: Regime) -> &'static str {
         Regime::Sparse => "sparse",
         Regime::Either => "either",
         Regime::Both => "both together",
-        Regime::Unknown => "unknown",
+        Regime::Unknown => "none known",
     }
 }
 
