@@ -112,17 +112,17 @@ impl Figure for Checks {
             let cell = |x: Option<f64>| x.map_or("–".into(), figures);
             vec![
                 row.name.clone(),
-                row.formula.clone(),
+                verdict(row),
                 format!("{} {}", row.claim, figures(row.predicted)),
                 cell(row.measured),
                 format!("{} to {}", cell(row.least), cell(row.most)),
                 row.z_score.map_or("–".into(), |z| format!("{z:.1}")),
                 row.trials.to_string(),
-                verdict(row),
+                row.formula.clone(),
             ]
         };
         let head =
-            ["check", "formula", "prediction", "measured", "interval", "z", "trials", "verdict"].map(str::to_owned);
+            ["check", "verdict", "prediction", "measured", "interval", "z", "trials", "formula"].map(str::to_owned);
         Ok(Story {
             summary: format!(
                 "Of {} checks of the theory {} hold, {} are refuted and {} are undecided.{named_ones}",
@@ -167,9 +167,11 @@ fn verdict(row: &Row) -> String {
 
 /// Four significant digits.
 fn figures(x: f64) -> String {
-    let size = if x == 0.0 { 0.0 } else { x.abs().log10().floor() };
-    let digits = (3 - size.clamp(-6.0, 3.0) as i32).max(0) as usize;
-    if x == 0.0 || (1e-3..1e4).contains(&x.abs()) { format!("{x:.digits$}") } else { format!("{x:.2e}") }
+    if x == 0.0 {
+        return "0".into();
+    }
+    let digits = (3 - x.abs().log10().floor().clamp(-6.0, 3.0) as i32).max(0) as usize;
+    if (1e-3..1e4).contains(&x.abs()) { format!("{x:.digits$}") } else { format!("{x:.2e}") }
 }
 
 fn panel(rows: &[Row]) -> Result<Panel> {
@@ -470,6 +472,6 @@ mod tests {
 
     #[test]
     fn four_digits() {
-        assert_eq!([1.0, 0.012344, 1234.4, 2e-5, 0.0].map(figures), ["1.000", "0.01234", "1234", "2.00e-5", "0.000"]);
+        assert_eq!([1.0, 0.012341, 1234.4, 2e-5, 0.0].map(figures), ["1.000", "0.01234", "1234", "2.00e-5", "0"]);
     }
 }

@@ -166,7 +166,7 @@ impl Figure for EntryError {
         let steps = context.pick(8, 20);
         let check = Check {
             seed: 1,
-            max_trials: context.pick(8_192, 131_072),
+            max_trials: context.pick(8_192, 65_536),
             relative_width: 0.05,
             tolerance: context.pick(0.2, 0.1),
             error_probability: 1e-4,
@@ -239,7 +239,7 @@ impl Figure for EntryError {
                      hashes, through the combiner where both are together; bars are intervals that fail with probability \
                      10⁻⁴, {} draws at most. ReLU and elu + 1 features and the constant 1 (the uniform row) estimate \
                      something else than A: their error is nearly all bias. OPRF is at the best A of each pair.",
-                    context.pick(8_192, 131_072)
+                    context.pick(8_192, 65_536)
                 ),
                 "Near q·k = 1 positive features have so heavy a tail that draws do not show the mean of the square: the \
                  check says undecided, and the points lie under the line. Where the formula says 0, at the ends of some lines, \

@@ -295,7 +295,7 @@ impl Figure for EqualUnits {
             panels: panels(rows)?,
             tables: vec![Listing {
                 title: "Share of the cases".into(),
-                head: ["combination, input", "cases", "at least 2.1 times lower", "merely lower", "not lower"]
+                head: ["combination, input", "cases", &format!("at least {HEADLINE} times lower"), "merely lower", "not lower"]
                     .map(str::to_owned)
                     .to_vec(),
                 lines,

@@ -40,7 +40,7 @@ pub(super) struct Row {
     /// The median over repeats of the method's time over exact attention's just before.
     time_of_exact: f64,
     repeats: usize,
-    /// On no capture's method is both error and time lower.
+    /// No other row of the capture has both a lower error and a lower time.
     on_frontier: bool,
 }
 

@@ -56,3 +56,22 @@ pub(super) fn method(preset: Preset) -> RGBColor {
         Preset::ScatterbrainQuantised => PLUM,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Every colour of this file but the ground has its rule in the page's style sheet for the dark.
+    #[test]
+    fn every_colour_has_a_dark_one() {
+        let page = include_str!("../../templates/report.html");
+        let code = include_str!("ink.rs");
+        let colours =
+            code.lines().filter(|line| line.starts_with("pub(super) const") && line.contains("= RGBColor(0x"));
+        let mut count = 0;
+        for line in colours {
+            let hex: String = line.split("0x").skip(1).map(|part| &part[..2]).collect();
+            count += 1;
+            assert!(hex == "FFFFFF" || page.contains(&format!("=\"#{hex}\"")), "{line}");
+        }
+        assert!(count > 15, "{count}");
+    }
+}

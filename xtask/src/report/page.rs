@@ -38,7 +38,7 @@ impl Facts {
                 machine.rustc
             ),
             captures: format!("{}: {}", context.captures.origin, names.join(", ")),
-            command: format!("cargo xtask report{}", if context.quick { " --quick" } else { "" }),
+            command: format!("cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
             quick: context.quick,
         }
     }
