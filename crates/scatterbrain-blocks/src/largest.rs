@@ -1,7 +1,7 @@
 //! The keys with the largest scores of each row, whatever makes the scores.
 
 use scatterbrain_core::kernel::{self, HIDDEN, PANEL, WORD};
-use scatterbrain_core::tile::{Block, Keys, Select, Selection, Tile};
+use scatterbrain_core::tile::{Block, CHUNK, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, HeadMask, Level, Result};
 use std::ops::{Range, RangeInclusive};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// As long as a tile's keys are at most so many times the budget, they make one dense block with single pairs chosen;
 /// beyond, each panel has blocks of the keys that some of its rows take.
 const DENSE: usize = 2;
-
-/// Keys of a range that makes a block under a causal mask. The combiner takes a block of no more keys at once, so that
-/// what later rows of the panel add to its keys does not show in the bits of a row.
-const SEGMENT: usize = 192;
 
 /// What a selection orders keys by.
 pub trait Score: Send + Sync {
@@ -110,7 +106,9 @@ fn hide(tile: &Tile<'_>, rows: &[u32], keys: &Range<usize>, scores: &mut [f32]) 
 
 /// The keys that any row of a panel takes, as blocks.
 fn push_blocks(tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, chosen: &[u32], selection: &mut Selection) {
-    let segment = |key: usize| if tile.mask.is_causal() { key / SEGMENT } else { 0 };
+    // Under a causal mask, one block for each so many positions: what later rows of the panel add to its keys then does
+    // not show in the bits of a row.
+    let segment = |key: usize| if tile.mask.is_causal() { key / CHUNK } else { 0 };
     let (mut list, mut only) = (Vec::new(), Vec::new());
     let mut current = 0;
     let mut push = |list: Vec<u32>, only: Vec<u64>| {

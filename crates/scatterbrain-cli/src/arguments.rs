@@ -122,7 +122,7 @@ pub(crate) struct DecomposeOptions {
 /// How to decompose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Algorithm {
-    /// the better of godec and altproj at each split of the budget
+    /// The better of godec and altproj at each split of the budget
     Best,
     /// GoDec at each split of the budget
     Godec,
@@ -135,16 +135,16 @@ pub(crate) enum Algorithm {
 /// What all commands take.
 #[derive(Debug, Args)]
 pub(crate) struct CommonOptions {
-    /// What a query may spend: a key on the support costs 1, a random feature 2 [default: 64, or the number of keys
-    /// where there are fewer]
+    /// What a query may spend: a key on the support, or an entry of a sparse part, costs 1; a random feature, a centroid
+    /// or a rank 2 [default: 64, or the number of keys where there are fewer]
     #[arg(long, value_name = "UNITS")]
     budget: Option<usize>,
 
-    /// Seed of hashes and random features
+    /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Threads of every timed call
+    /// Threads to compute on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: u16,
 

@@ -9,7 +9,7 @@ use crate::measure::pool;
 use crate::reference::Head;
 use crate::report::{EndResult, HeadDecomposition, OptimalityResult, SplitRun};
 use crate::table;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -119,6 +119,9 @@ fn attention_matrix(input: &Input, options: &DecomposeOptions) -> Result<Vec<f32
         for (j, weight) in row.keys.zip(row.weights) {
             out[j] = (weight * factor) as f32;
         }
+    }
+    if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+        bail!("query, key: expected finite rows, got a weight of {} for query {} and key {}", data[at], at / m, at % m);
     }
     Ok(data)
 }

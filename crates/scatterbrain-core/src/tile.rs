@@ -43,6 +43,12 @@ impl Causality {
     }
 }
 
+/// The keys of a block that are taken at once, counted from its first: the sums of a row are those of such chunks. A
+/// block whose keys depend on several rows stays within one, or those rows show in the last bits of each other.
+///
+/// So many rows of key and value fit in the first two caches, and it is a multiple of what the micro-kernels take.
+pub const CHUNK: usize = 192;
+
 /// What one head shows to a support.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {

@@ -15,7 +15,7 @@ use crate::error::{Result, suppose};
 
 /// m for q and k from N(0, tI) in d dimensions, t = σ/√d, so that logits have standard deviation σ:
 /// m = \[((1 − 6t)(1 + 2t))^{−d/2} − (1 − 4t²)^{−d/2}\] / \[(1 − 4t²)^{−d/2} − (1 − t²)^{−d}\].
-/// Infinite for σ ≥ √d/6, where features have no finite variance, and where it overflows.
+/// Infinite for σ ≥ √d/6, where features have no finite variance, and where it overflows or σ² underflows.
 ///
 /// Derivation: for x, y ~ N(0, t), E exp(axy + b(x² + y²)) = ((1 − 2bt)² − a²t²)^{−1/2}, finite where the form is
 /// positive; a column each. A²e^{|q + k|²} has a = 4, b = 1: (1 − 2t)² − 16t² = (1 − 6t)(1 + 2t). A² has a = 2, A has
@@ -38,7 +38,7 @@ pub fn features_to_beat_uniform_gaussian(sigma: f64, head_dim: usize) -> Result<
 
 /// m for q and k uniform on the sphere of squared norm σ√d in d dimensions, so that logits have standard deviation σ:
 /// m = (e^{2a} Λ(4a) − Λ(2a))/(Λ(2a) − Λ(a)²), a = σ√d, Λ(s) = Σ_j (s²/4)^j/(j! (d/2)_j).
-/// Infinite where it overflows.
+/// Infinite where it overflows or σ² underflows.
 ///
 /// Derivation: |q + k|² = 2a + 2q·k, and E e^{s q·k/a} = Λ(s), the mean of e^{s u_1} over the unit sphere: E u_1^{2j} =
 /// (2j)!/(4^j j! (d/2)_j).
@@ -59,7 +59,7 @@ pub fn features_to_beat_uniform_sphere(sigma: f64, head_dim: usize) -> Result<f6
 }
 
 /// m for norms fixed at |q|² = |k|² = σ√d and logits taken for N(0, σ²):
-/// m = (e^{2σ√d + 8σ²} − e^{2σ²})/(e^{2σ²} − e^{σ²}). Infinite where it overflows.
+/// m = (e^{2σ√d + 8σ²} − e^{2σ²})/(e^{2σ²} − e^{σ²}). Infinite where it overflows or σ² underflows.
 ///
 /// An *approximation* of [`features_to_beat_uniform_sphere`] for σ ≪ √d: logits of vectors on spheres are bounded by
 /// σ√d, and not normal.

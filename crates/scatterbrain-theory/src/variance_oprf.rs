@@ -131,4 +131,13 @@ mod tests {
         assert!(optimal_a(-1.0, 4).is_err() && optimal_a(f64::INFINITY, 4).is_err() && optimal_a(1.0, 0).is_err());
         assert_eq!(variance_oprf(Pair { query_square: 0.0, ..pair }, 0.0, 4, 1).unwrap(), 0.0);
     }
+
+    #[test]
+    fn ends_of_the_range() {
+        let pair = Pair { query_square: 1.0, key_square: 1.0, dot: 0.0 };
+        assert!(variance_oprf(pair, -1e308, 2, 1).is_err());
+        assert!(!variance_oprf(pair, -1e307, 2, 1).unwrap().is_nan());
+        // For large φ̄, A* → −φ̄/4.
+        assert!((optimal_a(1e155, 2).unwrap() / -1.25e154 - 1.0).abs() < 1e-9);
+    }
 }

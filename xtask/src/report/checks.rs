@@ -75,6 +75,7 @@ impl Figure for Checks {
             relative_width: context.pick(0.1, 0.03),
             tolerance: context.pick(0.1, 0.03),
             error_probability: 1e-4,
+            ..Check::default()
         };
         let part = |item: Item| Part { name: item.name, claim: item.claim, estimator: item.estimator, check };
         Ok(items()?.into_iter().map(part).collect())

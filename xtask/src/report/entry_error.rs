@@ -170,6 +170,7 @@ impl Figure for EntryError {
             relative_width: 0.05,
             tolerance: context.pick(0.2, 0.1),
             error_probability: 1e-4,
+            ..Check::default()
         };
         let dot = |at: i32| f64::from(2 * at - steps) / f64::from(steps);
         let all = Group::ALL.into_iter().flat_map(|group| (0..=steps).map(move |at| (group, dot(at))));

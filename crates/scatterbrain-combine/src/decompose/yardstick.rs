@@ -314,7 +314,8 @@ pub fn relative_output_error(
         })
         .collect();
     let counted = errors.iter().flatten().count().max(1);
-    Ok(errors.iter().flatten().sum::<f64>() / counted as f64)
+    // The sum of nothing would be −0.
+    Ok(errors.iter().flatten().fold(0.0, |sum, e| sum + e) / counted as f64)
 }
 
 fn add(sum: &mut [f64], weight: f64, row: &[f32]) {

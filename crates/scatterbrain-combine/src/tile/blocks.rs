@@ -3,14 +3,10 @@
 
 use super::{Buffers, Lanes, PreparedHead, Work};
 use scatterbrain_core::kernel::{self, PANEL, Seen, Subtract};
-use scatterbrain_core::tile::{Block, Except, Keys, Tile};
+use scatterbrain_core::tile::{Block, CHUNK, Except, Keys, Tile};
 use scatterbrain_core::{HeadMask, Matrix};
 use std::borrow::Cow;
 use std::ops::Range;
-
-/// Keys scored at once: their key and value rows fit in the first two caches, and it is a multiple of what the
-/// micro-kernels take.
-const CHUNK: usize = 192;
 
 impl Work<'_> {
     pub(super) fn blocks(&mut self) {

@@ -33,14 +33,15 @@ const WAVE: u64 = 256;
 /// Compares what a formula predicts with what a sampler gives.
 ///
 /// [`Check::run`] draws in stages, each doubling the number of trials, until the confidence interval is narrow enough
-/// and tells, or `max_trials` are drawn, and judges the last interval. What is judged is the claim *up to `tolerance`*:
-/// "the value is the prediction, within tolerance·|prediction|".
+/// and tells, or `max_trials` are drawn, and judges the last interval. What is judged is the claim *up to a slack* of
+/// `tolerance`·|prediction| + `absolute_tolerance`. A claim that something is 0, as a bias, needs the second:
+/// no interval lies inside no slack, and rounding alone refutes a variance of 0.
 ///
 /// | claim | holds where the interval | refuted where the interval |
 /// |---|---|---|
-/// | [`Claim::Equals`] p | lies inside p ± tolerance·\|p\| | lies outside of it altogether |
-/// | [`Claim::AtMost`] p | ends at or below p + tolerance·\|p\| | begins above it |
-/// | [`Claim::AtLeast`] p | begins at or above p − tolerance·\|p\| | ends below it |
+/// | [`Claim::Equals`] p | lies inside p ± slack | lies outside of it altogether |
+/// | [`Claim::AtMost`] p | ends at or below p + slack | begins above it |
+/// | [`Claim::AtLeast`] p | begins at or above p − slack | ends below it |
 ///
 /// All else is [`Verdict::Undecided`], with the reason in [`CheckReport::doubt`].
 ///
@@ -81,7 +82,8 @@ const WAVE: u64 = 256;
 /// Where ω is Gaussian, [`Tilt`] moves the draws to where the mass is.
 ///
 /// Terms that are all equal (zero variance) are taken for a constant, with an interval that allows for an event never
-/// seen: the constant ± its size (1 for 0)·t/N. Terms that are all 0 agree with a prediction of 0.
+/// seen: the constant ± its size (1 for 0)·t/N, and all trials are drawn. Terms that are all 0, but for events, agree
+/// with a prediction of 0.
 /// No test from samples can see a rare event that was never drawn and resembles nothing that was; that there is none is
 /// a hypothesis.
 ///
@@ -111,17 +113,27 @@ pub struct Check {
     pub relative_width: f64,
     /// By what share of the prediction the value may differ from the claim.
     pub tolerance: f64,
+    /// By how much more it may differ, in its own units.
+    #[serde(default)]
+    pub absolute_tolerance: f64,
     /// Probability of a false verdict, over all stages of a run.
     pub error_probability: f64,
 }
 
 impl Default for Check {
-    /// Seed 0, 4·10⁶ trials, width and tolerance 0.03, error probability 10⁻⁴.
+    /// Seed 0, 4·10⁶ trials, width and tolerance 0.03, no absolute tolerance, error probability 10⁻⁴.
     ///
     /// With a width of at most the tolerance, an interval that is narrow enough and covers the prediction lies inside
     /// the tolerance: a claim that is exactly right comes out as `Holds`, not `Undecided`.
     fn default() -> Self {
-        Self { seed: 0, max_trials: 4_000_000, relative_width: 0.03, tolerance: 0.03, error_probability: 1e-4 }
+        Self {
+            seed: 0,
+            max_trials: 4_000_000,
+            relative_width: 0.03,
+            tolerance: 0.03,
+            absolute_tolerance: 0.0,
+            error_probability: 1e-4,
+        }
     }
 }
 
@@ -143,7 +155,7 @@ impl Check {
     /// Cost: as many calls of the sampler as there are trials (twice that for [`Estimator::Variance`]), on all threads.
     ///
     /// # Errors
-    /// A prediction that is NaN, `relative_width` not above 0, a negative or infinite tolerance, an error probability
+    /// A prediction that is NaN, `relative_width` not above 0, negative or infinite tolerances, an error probability
     /// outside (0, 1), or an estimator whose number is not finite.
     ///
     /// ```
@@ -177,7 +189,8 @@ impl Check {
         for target in stages {
             moments = self.extend(moments, target, unit, &trial);
             report = CheckReport::judge(self, claim, estimator, &moments, unit.scale, t);
-            if report.is_finished() || moments.is_broken() {
+            // A constant so far may be a rare event not yet seen.
+            if (report.is_finished() && !moments.is_constant()) || moments.is_broken() {
                 break;
             }
         }
@@ -189,8 +202,9 @@ impl Check {
         let prediction = claim.prediction();
         suppose(CHECK, "a prediction that is a number", !prediction.is_nan(), prediction)?;
         suppose(CHECK, "a relative width above 0", self.relative_width > 0.0, self.relative_width)?;
-        let tolerance = self.tolerance;
-        suppose(CHECK, "a finite tolerance of at least 0", tolerance.is_finite() && tolerance >= 0.0, tolerance)?;
+        for tolerance in [self.tolerance, self.absolute_tolerance] {
+            suppose(CHECK, "a finite tolerance of at least 0", tolerance.is_finite() && tolerance >= 0.0, tolerance)?;
+        }
         let error = self.error_probability;
         suppose(CHECK, "an error probability in (0, 1)", error > 0.0 && error < 1.0, error)?;
         if let Estimator::SquaredError { of } = estimator {

@@ -2,6 +2,7 @@
 
 use super::Draws;
 use super::estimator::Term;
+use super::interval::ROUNDING;
 
 /// How many of the largest deviations the tail is read from.
 const TAIL: usize = 128;
@@ -120,6 +121,11 @@ impl Moments {
     /// Whether a term was NaN or infinite.
     pub(super) fn is_broken(&self) -> bool {
         !self.mean.is_finite()
+    }
+
+    /// Whether all terms are equal, up to the rounding of their formula.
+    pub(super) fn is_constant(&self) -> bool {
+        self.spread() <= ROUNDING * self.largest()
     }
 
     /// Moments of both (Pébay 2008, "Formulas for robust, one-pass parallel computation of covariances and

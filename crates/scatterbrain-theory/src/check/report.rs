@@ -1,6 +1,5 @@
 //! What a check found.
 
-use super::interval::ROUNDING;
 use super::moments::Moments;
 use super::{Check, Claim, Estimator, Interval, Verdict};
 use serde::{Deserialize, Serialize};
@@ -75,7 +74,7 @@ impl CheckReport {
         let (n, prediction) = (moments.trials as f64, claim.prediction());
         let is_known = moments.trials > 0 && !moments.is_broken();
         let is_event = estimator == Estimator::Probability && !moments.weighted;
-        let is_constant = is_known && moments.spread() <= ROUNDING * moments.largest();
+        let is_constant = is_known && moments.is_constant();
         let interval = match () {
             _ if !is_known => Interval::LINE,
             _ if is_event => Interval::chernoff((moments.mean * scale * n).round(), n, t),
@@ -111,7 +110,8 @@ impl CheckReport {
     /// The verdict, or why there is none.
     fn verdict(&self, is_broken: bool, is_event: bool, is_exact: bool) -> Result<Verdict, Doubt> {
         let prediction = self.claim.prediction();
-        let band = self.claim.band(self.check.tolerance * prediction.abs());
+        let relative = if prediction.is_finite() { self.check.tolerance * prediction.abs() } else { 0.0 };
+        let band = self.claim.band(relative + self.check.absolute_tolerance);
         match () {
             _ if is_broken => Err(Doubt::NotFinite),
             _ if self.trials == 0 => Err(Doubt::FewTrials),
@@ -136,6 +136,7 @@ impl CheckReport {
         let is_settled = matches!(self.doubt, None | Some(Doubt::InfinitePrediction));
         let prediction = self.claim.prediction().abs();
         let size = self.value.map_or(0.0, f64::abs).max(if prediction.is_finite() { prediction } else { 0.0 });
-        is_settled && self.interval.width() <= self.check.relative_width * size
+        let width = (self.check.relative_width * size).max(self.check.absolute_tolerance);
+        is_settled && self.interval.width() <= width
     }
 }

@@ -321,3 +321,31 @@ fn survives_storage() {
     }
     assert!(serde_json::from_str::<Claim>(r#"{"Equals": "much"}"#).is_err());
 }
+
+/// That something is 0 can be said, shown and refuted with a slack in its own units.
+#[test]
+fn zero_within_an_absolute_tolerance() {
+    let check = Check { absolute_tolerance: 0.01, ..Check::default() };
+    let judge = |shift: f64| {
+        let report = check.run(Claim::Equals(0.0), Estimator::Mean, |draws| draws.standard_normal() + shift).unwrap();
+        report.verdict
+    };
+    assert_eq!((judge(0.0), judge(0.02)), (Verdict::Holds, Verdict::Refuted));
+
+    let rounded = |draws: &mut Draws| 1.0 + 1e-16 * draws.standard_normal().round();
+    let tiny = Check { absolute_tolerance: 1e-30, max_trials: 20_000, ..Check::default() };
+    assert_eq!(tiny.run(Claim::Equals(0.0), Estimator::Variance, rounded).unwrap().verdict, Verdict::Holds);
+    assert!(
+        Check { absolute_tolerance: f64::INFINITY, ..tiny }.run(Claim::AtMost(1.0), Estimator::Mean, rounded).is_err()
+    );
+}
+
+/// A constant so far is drawn to the limit: an infinity of one in a million shows.
+#[test]
+fn constants_are_drawn_to_the_limit() {
+    let check = Check { max_trials: 40_000, ..Check::default() };
+    assert_eq!(check.run(Claim::Equals(1.0), Estimator::Mean, |_: &mut Draws| 1.0).unwrap().trials, 40_000);
+    let rare = |draws: &mut Draws| if draws.uniform() < 1e-4 { f64::INFINITY } else { 1.0 };
+    let report = check.run(Claim::Equals(1.0), Estimator::Mean, rare).unwrap();
+    assert_eq!(report.doubt, Some(Doubt::NotFinite));
+}
