@@ -103,7 +103,7 @@ fn quantised(criterion: &mut Criterion) {
     let quantise = |level, rows, most| {
         let rows = matrix(rows, HEAD_DIM);
         let (mut codes, mut scales) = (vec![0; rows.rows() * HEAD_DIM], vec![0.0; rows.rows()]);
-        kernel::quantise_rows(level, rows, most, &mut codes, &mut scales);
+        kernel::quantise_rows(level, rows, most, kernel::product_limit(HEAD_DIM), &mut codes, &mut scales);
         (codes, scales)
     };
     let sizes = format!("keys={KEYS},d={HEAD_DIM}");

@@ -1,7 +1,7 @@
 //! The named methods of the comparison, at a budget in units per query.
 
 use scatterbrain_blocks::{TopK, WindowSupport};
-use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport};
 use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
@@ -35,6 +35,7 @@ const SINKS: usize = 4;
 /// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
 /// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
+/// | `scatterbrain-scan` | pairs of more than 1/b of their row | all others in 8 bits |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
@@ -56,11 +57,12 @@ pub enum Preset {
     #[serde(rename = "quantised-topk")]
     QuantisedTopK,
     ScatterbrainQuantised,
+    ScatterbrainScan,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 15] = [
+    pub const ALL: [Preset; 16] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -76,6 +78,7 @@ impl Preset {
         Preset::ScatterbrainCentroid,
         Preset::QuantisedTopK,
         Preset::ScatterbrainQuantised,
+        Preset::ScatterbrainScan,
     ];
 
     /// The name, as the program takes it.
@@ -96,6 +99,7 @@ impl Preset {
             Preset::ScatterbrainCentroid => "scatterbrain-centroid",
             Preset::QuantisedTopK => "quantised-topk",
             Preset::ScatterbrainQuantised => "scatterbrain-quantised",
+            Preset::ScatterbrainScan => "scatterbrain-scan",
         }
     }
 
@@ -170,6 +174,10 @@ impl Preset {
             Preset::ScatterbrainQuantised => {
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
+            }
+            Preset::ScatterbrainScan => {
+                let steps = std::env::var("STEPS").map_or(127, |s| s.parse().unwrap());
+                (Method::low_rank(ScanBackground::new(1.0 / budget as f32)?.with_steps(steps)?), budget)
             }
         };
         method.with_budget(budget, units)

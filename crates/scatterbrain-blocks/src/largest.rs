@@ -58,10 +58,10 @@ impl<S: Score> Select for Largest<S> {
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
         let budget = *self.budget.end() as usize;
         let (mut scores, mut chosen) = (self.free().pop().unwrap_or_default(), Vec::new());
-        let all = seen_by_any(tile, tile.rows);
+        let all = tile.hull(0..tile.rows.len());
         let mut only = (all.len() <= DENSE * budget).then(|| vec![0u64; all.len()]);
         for (first, rows) in (0..).step_by(PANEL).zip(tile.rows.chunks(PANEL)) {
-            let keys = seen_by_any(tile, rows);
+            let keys = tile.hull(first..first + rows.len());
             scores.resize(scores.len().max(keys.len() * PANEL), 0.0);
             let scores = &mut scores[..keys.len() * PANEL];
             self.score.score(tile, first..first + rows.len(), &keys, scores);
@@ -69,7 +69,7 @@ impl<S: Score> Select for Largest<S> {
             chosen.resize(keys.len().div_ceil(WORD) * PANEL, 0);
             kernel::select(self.level, scores, self.budget.clone(), &mut chosen);
             match &mut only {
-                Some(only) => for_taken(&chosen, |at, lanes| {
+                Some(only) => kernel::for_chosen(&chosen, |at, lanes| {
                     only[keys.start - all.start + at] |= u64::from(lanes) << first;
                 }),
                 None => push_blocks(tile, first..first + rows.len(), &keys, &chosen, selection),
@@ -80,13 +80,6 @@ impl<S: Score> Select for Largest<S> {
             selection.blocks.push(Block { only, ..Block::new(0..tile.rows.len(), Keys::Range(all)) });
         }
     }
-}
-
-/// The keys from the first to the last that some of the rows see, but for boolean masks.
-fn seen_by_any(tile: &Tile<'_>, rows: &[u32]) -> Range<usize> {
-    let ranges = || rows.iter().map(|&i| tile.mask.range(i as usize));
-    let start = ranges().map(|r| r.start).min().unwrap_or(0);
-    start..ranges().map(|r| r.end).max().unwrap_or(0).max(start)
 }
 
 /// Takes out what single rows do not see of `keys`: a few scores at the ends for ranges, any under a boolean mask.
@@ -116,7 +109,7 @@ fn push_blocks(tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, chosen:
             selection.blocks.push(Block { only: Some(only), ..Block::new(rows.clone(), Keys::List(list)) });
         }
     };
-    for_taken(chosen, |at, lanes| {
+    kernel::for_chosen(chosen, |at, lanes| {
         let key = keys.start + at;
         if segment(key) != current {
             current = segment(key);
@@ -126,16 +119,4 @@ fn push_blocks(tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, chosen:
         only.push(u64::from(lanes));
     });
     push(list, only);
-}
-
-/// The positions of the keys whose bits are set for some lane, and a bit for each such lane.
-fn for_taken(chosen: &[u32], mut take: impl FnMut(usize, u32)) {
-    for (word, lanes) in chosen.as_chunks::<PANEL>().0.iter().enumerate() {
-        let mut any = lanes.iter().fold(0, |any, bits| any | bits);
-        while any != 0 {
-            let bit = any.trailing_zeros();
-            take(word * WORD + bit as usize, lanes.iter().rev().fold(0, |set, bits| set << 1 | bits >> bit & 1));
-            any &= any - 1;
-        }
-    }
 }

@@ -328,6 +328,9 @@ fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
 fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Summary>, mask: &HeadMask<'_>) -> Visits {
     let once = Visits { rounds: None, totals: false };
     let Some((support, select)) = support else { return once };
+    if summary.is_some_and(Summary::extends) {
+        return once;
+    }
     if mask.is_dense() {
         return Visits { rounds: Some(select.passes()), totals: false };
     }

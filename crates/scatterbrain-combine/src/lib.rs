@@ -26,6 +26,7 @@ mod dense;
 mod hashed;
 mod merge;
 mod method;
+mod scan;
 mod tile;
 
 pub use attend::{Attention, HeadReport, Options, Report, attend, attend_into};
@@ -33,3 +34,4 @@ pub use dense::{DenseHead, dense_matrix};
 pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, QuantisedTopK, ReformerSupport, SmyrfSupport};
 pub use merge::{Partial, merge};
 pub use method::Method;
+pub use scan::ScanBackground;

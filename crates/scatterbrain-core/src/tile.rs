@@ -13,9 +13,8 @@
 //!     output  = (totals + Σ weight·v) / (totals + Σ weight)
 //! ```
 //!
-//! A selector that scores every key anyway, and can give background weights from the same scan, implements
-//! both prepared traits on one value shared by an `Arc`: `select` comes first for every tile and may leave
-//! its scan for `totals`.
+//! A background that scores every key anyway knows the heavy ones from the same scan: it adds them to the tile's selection
+//! ([`Summary::extends`]).
 
 use crate::kernel::{PANEL, gather_rows};
 use crate::{HeadMask, Level, Matrix, Result};
@@ -118,6 +117,18 @@ impl<'a> Tile<'a> {
     }
 }
 
+impl Tile<'_> {
+    /// The keys from the first to the last that some of the rows at these places see, but for boolean masks.
+    ///
+    /// # Panics
+    /// If the tile has not so many rows.
+    pub fn hull(&self, rows: Range<usize>) -> Range<usize> {
+        let ranges = || self.rows[rows.clone()].iter().map(|&i| self.mask.range(i as usize));
+        let start = ranges().map(|r| r.start).min().unwrap_or(0);
+        start..ranges().map(|r| r.end).max().unwrap_or(0).max(start)
+    }
+}
+
 /// Which keys a block of a selection covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keys {
@@ -179,6 +190,11 @@ impl Selection {
         self.blocks.clear();
         self.lists.iter_mut().for_each(Vec::clear);
         self.lists.resize_with(rows, Vec::new);
+    }
+
+    /// Whether no row has a key.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.iter().all(|b| b.keys.is_empty()) && self.lists.iter().all(Vec::is_empty)
     }
 
     /// All keys of a row, ascending, masks not applied.
@@ -254,12 +270,24 @@ pub trait Background: Send + Sync + Debug {
 
     /// Units a query pays for it (a random feature or a centroid costs 2).
     fn units(&self) -> usize;
+
+    /// Whether it looks at every visible pair in low precision, which has no units.
+    fn scans(&self) -> bool {
+        false
+    }
 }
 
 /// A background that has seen its keys and values.
 pub trait Summary: Send + Sync {
-    /// The background of a tile: features of its queries and sums over all visible keys.
-    fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a>;
+    /// The background of a tile: features of its queries and sums over all visible keys. `selection` is the support's,
+    /// and concerns those alone that extend it.
+    fn tile<'a>(&'a self, tile: &Tile<'a>, selection: &mut Selection) -> Box<dyn TileBackground + 'a>;
+
+    /// Whether [`Summary::tile`] adds keys to the selection. It then sums over the pairs off the extended selection, so
+    /// that its weights on those are 0, and every query is taken once, with the whole of its support.
+    fn extends(&self) -> bool {
+        false
+    }
 
     /// Whether a tile of any queries, in any order, has right entries where rows see different keys. Totals are asked
     /// of neighbours even then.
@@ -275,7 +303,7 @@ pub trait Summary: Send + Sync {
     /// [`Summary::tile`] in a later pass, from what [`TileBackground::remember`] wrote of the tile's rows,
     /// `[rows][memory()]`.
     fn recall<'a>(&'a self, tile: &Tile<'a>, _memory: &[f32]) -> Box<dyn TileBackground + 'a> {
-        self.tile(tile)
+        self.tile(tile, &mut Selection::default())
     }
 }
 

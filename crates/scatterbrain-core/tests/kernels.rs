@@ -558,7 +558,7 @@ proptest! {
             let quantise = |rows: &[f32], most: i8| {
                 let count = rows.len() / cols;
                 let (mut codes, mut scales) = (vec![9; count * width], vec![f32::NAN; count]);
-                kernel::quantise_rows(level, Matrix::new("rows", rows, count, cols).unwrap(), most, &mut codes, &mut scales);
+                kernel::quantise_rows(level, Matrix::new("rows", rows, count, cols).unwrap(), most, kernel::product_limit(cols), &mut codes, &mut scales);
                 for ((row, codes), scale) in rows.chunks_exact(cols).zip(codes.chunks_exact(width)).zip(&scales) {
                     let (want, want_scale) = naive_codes(row, f64::from(most));
                     // A code is rounded: by half, and the f32 arithmetic before it.

@@ -29,7 +29,7 @@
 
 use crate::centroid_tile::CentroidTile;
 use crate::kmeans::{Means, kmeans};
-use scatterbrain_core::tile::{Background, Causality, KeyHead, Summary, Tile, TileBackground};
+use scatterbrain_core::tile::{Background, Causality, KeyHead, Selection, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Result, Seed};
 use std::ops::Range;
 
@@ -162,7 +162,7 @@ impl<'a> CentroidSummary<'a> {
 }
 
 impl Summary for CentroidSummary<'_> {
-    fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a> {
+    fn tile<'a>(&'a self, tile: &Tile<'a>, _: &mut Selection) -> Box<dyn TileBackground + 'a> {
         Box::new(CentroidTile::new(self, *tile))
     }
 

@@ -31,7 +31,7 @@
 use crate::map::{FeatureMap, LogFeatures, Role};
 use crate::tile::FeatureTile;
 use scatterbrain_core::kernel::{self, PANEL};
-use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Summary, TILE_ROWS, Tile, TileBackground};
+use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -370,7 +370,7 @@ pub(crate) fn apply_signs(negative: Option<&[bool]>, out: &mut [f32]) {
 }
 
 impl Summary for FeatureSummary<'_> {
-    fn tile<'a>(&'a self, tile: &Tile<'a>) -> Box<dyn TileBackground + 'a> {
+    fn tile<'a>(&'a self, tile: &Tile<'a>, _: &mut Selection) -> Box<dyn TileBackground + 'a> {
         Box::new(FeatureTile::new(self, *tile))
     }
 

@@ -1,6 +1,6 @@
 //! Rows in 8 bits with a scale of their own.
 
-use scatterbrain_core::kernel::{QUAD, quantise_rows};
+use scatterbrain_core::kernel::{QUAD, product_limit, quantise_rows};
 use scatterbrain_core::{Error, Level, Matrix, Result};
 
 /// Rows as codes of 8 bits and a scale a row: x_j ≈ scale_j · code_j.
@@ -9,7 +9,7 @@ use scatterbrain_core::{Error, Level, Matrix, Result};
 /// code_j[c] = round(x_j[c] / scale_j)        scale_j = max(max_c |x_j[c]| / most, |x_j| / (181 − √d/2))
 /// ```
 ///
-/// |code| ≤ `most`, and the product of two rows of codes fits in 16 bits.
+/// |code| ≤ `most`, and the product of two rows of codes fits in 16 bits. [`QuantisedRows::whole_range`] lacks the second bound.
 /// An element is off by at most half of its row's scale; a row's codes depend on no other row, so that one of outliers
 /// spoils itself alone.
 ///
@@ -39,12 +39,24 @@ impl QuantisedRows {
     /// # Errors
     /// `most` outside 1 to 127.
     pub fn new(level: Level, rows: Matrix<'_>, most: i8) -> Result<Self> {
+        Self::limited(level, rows, most, product_limit(rows.cols()))
+    }
+
+    /// With `scale_j = max_c |x_j[c]| / most`: finer, but for products of 32 bits.
+    ///
+    /// # Errors
+    /// `most` outside 1 to 127.
+    pub fn whole_range(level: Level, rows: Matrix<'_>, most: i8) -> Result<Self> {
+        Self::limited(level, rows, most, f32::INFINITY)
+    }
+
+    fn limited(level: Level, rows: Matrix<'_>, most: i8, limit: f32) -> Result<Self> {
         if most < 1 {
             return Err(Error::invalid("most", "1 to 127", most));
         }
         let width = rows.cols().next_multiple_of(QUAD);
         let (mut codes, mut scales) = (vec![0; rows.rows() * width], vec![0.0; rows.rows()]);
-        quantise_rows(level, rows, most, &mut codes, &mut scales);
+        quantise_rows(level, rows, most, limit, &mut codes, &mut scales);
         Ok(Self { codes, scales, width })
     }
 

@@ -63,7 +63,8 @@ impl Work<'_> {
         let rescale = weigh(level, &mut scores, &mut carried.max);
         carried.sum = carried.sum * rescale + scores.iter().sum::<f32>();
         row.numerator.iter_mut().for_each(|n| *n *= rescale);
-        if let Some(background) = self.background.as_mut().filter(|_| row.log_scale > f32::NEG_INFINITY) {
+        let subtracts = self.subtracts && row.log_scale > f32::NEG_INFINITY;
+        if let Some(background) = self.background.as_mut().filter(|_| subtracts) {
             entries.resize(keys.len(), 0.0);
             background.entries_row(r, keys, &mut entries);
             let factor = shrink(row.log_scale, carried.max);

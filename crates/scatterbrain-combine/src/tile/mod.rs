@@ -146,7 +146,7 @@ pub(crate) fn compute(
             kernel::gather_rows(head.level, all, rows, &mut buffers.memory);
             summary.recall(&tile, &buffers.memory)
         }
-        _ => summary.tile(&tile),
+        _ => summary.tile(&tile, selection),
     });
     let mut work = Work::new(head, tile, selection, background, output, buffers);
     work.earlier = earlier.map(|e| e.carried);
@@ -196,6 +196,8 @@ struct Work<'a> {
     tile: Tile<'a>,
     selection: &'a mut Selection,
     background: Option<Box<dyn TileBackground + 'a>>,
+    /// Whether the background has weights on the support, which leave its totals.
+    subtracts: bool,
     panels: Vec<Lanes>,
     buffers: &'a mut Buffers,
     earlier: Option<&'a [Carried]>,
@@ -241,6 +243,7 @@ impl<'a> Work<'a> {
             head,
             tile,
             selection,
+            subtracts: head.summary.is_some_and(|summary| !summary.extends()),
             background,
             panels,
             buffers,

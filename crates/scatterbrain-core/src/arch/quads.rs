@@ -7,6 +7,24 @@ use pulp::{Simd, WithSimd};
 /// Four columns of the sixteen lanes of a panel.
 pub(crate) type PanelQuad = [[i8; 4]; PANEL];
 
+/// Codes of four keys for the sixteen lanes of a panel, four in a word, the first in its lowest byte; each at most 127.
+pub(crate) type CodeQuad = [u32; PANEL];
+
+/// Rows of codes with four of them side by side: `quads[4·place.. of the rows][column]`.
+#[derive(Clone, Copy)]
+pub(crate) struct RowQuads<'a> {
+    pub(crate) quads: &'a [[i8; 4]],
+    pub(crate) columns: usize,
+}
+
+impl<'a> RowQuads<'a> {
+    /// N columns of four rows.
+    #[inline(always)]
+    fn at<const N: usize>(&self, place: u32, column: usize) -> &'a [[i8; 4]; N] {
+        self.quads[place as usize * self.columns + column..].first_chunk().expect("columns of four rows")
+    }
+}
+
 /// An operation that needs [`Quads`] beside pulp's vectors.
 pub(crate) trait WithQuads {
     /// Runs at a level.
@@ -23,7 +41,21 @@ pub(crate) trait Quads: Copy {
         rows: [&[[u8; 4]]; N],
         start: &[i32; PANEL],
     ) -> [[i32; PANEL]; N];
+
+    /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. No sum of
+    /// codes over the even or over the odd pairs of rows may exceed [`CODE_SUM`].
+    fn weigh<const N: usize>(
+        self,
+        codes: &[CodeQuad],
+        places: &[u32],
+        rows: RowQuads<'_>,
+        column: usize,
+        sums: &mut [[i32; PANEL]; N],
+    );
 }
+
+/// So much times 127 still fits in 16 bits.
+pub(crate) const CODE_SUM: u32 = 258;
 
 /// By the compiler, for levels without a way of their own.
 #[derive(Clone, Copy)]
@@ -48,6 +80,24 @@ impl Quads for Plain {
         }
         // What 16 bits keep.
         sums.map(|lanes| lanes.map(|sum| i32::from(sum as i16)))
+    }
+
+    #[inline(always)]
+    fn weigh<const N: usize>(
+        self,
+        codes: &[CodeQuad],
+        places: &[u32],
+        rows: RowQuads<'_>,
+        column: usize,
+        sums: &mut [[i32; PANEL]; N],
+    ) {
+        for (codes, place) in codes.iter().zip(places) {
+            for (sum, four) in sums.iter_mut().zip(rows.at::<N>(*place, column)) {
+                for (sum, code) in sum.iter_mut().zip(codes) {
+                    *sum += code.to_le_bytes().iter().zip(four).map(|(c, x)| i32::from(*c) * i32::from(*x)).sum::<i32>();
+                }
+            }
+        }
     }
 }
 
@@ -86,6 +136,35 @@ impl Quads for pulp::x86::V3 {
             *out = pulp::cast([join(sum[0]), join(sum[1])]);
         }
         out
+    }
+
+    /// 16-bit sums of the even and of the odd pairs of rows, joined at the end.
+    #[inline(always)]
+    fn weigh<const N: usize>(
+        self,
+        codes: &[CodeQuad],
+        places: &[u32],
+        rows: RowQuads<'_>,
+        column: usize,
+        sums: &mut [[i32; PANEL]; N],
+    ) {
+        use std::arch::x86_64::__m256i;
+        let (avx, avx2) = (self.avx, self.avx2);
+        let mut short = [[avx._mm256_setzero_si256(); 2]; N];
+        for (codes, place) in codes.iter().zip(places) {
+            let lanes: [__m256i; 2] = pulp::cast(*codes);
+            for (sum, four) in short.iter_mut().zip(rows.at::<N>(*place, column)) {
+                let row = avx._mm256_set1_epi32(i32::from_le_bytes(four.map(|x| x as u8)));
+                sum[0] = avx2._mm256_add_epi16(sum[0], avx2._mm256_maddubs_epi16(lanes[0], row));
+                sum[1] = avx2._mm256_add_epi16(sum[1], avx2._mm256_maddubs_epi16(lanes[1], row));
+            }
+        }
+        let one = avx._mm256_set1_epi16(1);
+        for (sum, short) in sums.iter_mut().zip(short) {
+            let whole: [__m256i; 2] = pulp::cast(*sum);
+            let join = |at: usize| avx2._mm256_add_epi32(whole[at], avx2._mm256_madd_epi16(short[at], one));
+            *sum = pulp::cast([join(0), join(1)]);
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`sign_bits`], [`largest_signed`] | codes of projections |
 //! | [`select()`] | the largest scores of every lane |
 //! | [`quantise_rows`], [`scan()`] | codes of rows with a scale a row; `product` of codes |
+//! | [`code_weights`], [`weighted_code_sum()`] | codes of weights, and the heavy ones; `weighted_sum` of codes |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
@@ -68,6 +69,7 @@ macro_rules! each_share {
 }
 
 mod argmax;
+mod code_weights;
 mod codes;
 mod copy;
 mod exp;
@@ -86,9 +88,11 @@ mod rows;
 mod scan;
 mod select;
 mod softmax;
+mod weighted_code_sum;
 mod weighted_sum;
 
 pub use argmax::lane_argmax;
+pub use code_weights::{Coding, WeightCodes, code_weights};
 pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
@@ -102,11 +106,12 @@ pub use logs::{elu_logs, relu_logs};
 pub use norms::{square_norm, square_norms};
 pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
-pub use quantise::{QUAD, quantise_rows};
+pub use quantise::{QUAD, product_limit, quantise_rows};
 pub use rows::{dot_rows, weighted_sum_rows};
 pub use scan::{KEY_CODE, QueryCodes, scan};
-pub use select::{HIDDEN, WORD, select};
+pub use select::{HIDDEN, WORD, for_chosen, select};
 pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
+pub use weighted_code_sum::{CodeRows, weighted_code_sum};
 pub use weighted_sum::weighted_sum;
 
 /// Rows in a panel.

@@ -12,9 +12,10 @@ const LANES: usize = 8;
 /// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// The largest norm of the codes of `cols` columns: two rows of such codes have a product of at most 2¹⁵ − 1 in magnitude
-/// by Cauchy and Schwarz, also after rounding, which moves each by at most √cols/2.
-fn norm_limit(cols: usize) -> f32 {
+/// The largest norm, before rounding, of codes of `cols` columns for [`super::scan()`]: two rows of such codes have a product
+/// of at most 2¹⁵ − 1 in magnitude by Cauchy and Schwarz, also after rounding, which moves each by at most √cols/2. It is 0
+/// from 131044 columns.
+pub fn product_limit(cols: usize) -> f32 {
     (181.0 - (cols as f32).sqrt() / 2.0).max(0.0)
 }
 
@@ -22,27 +23,29 @@ fn norm_limit(cols: usize) -> f32 {
 ///
 /// ```text
 /// u = x / max_c |x_c|
-/// t = min(most, (181 − √d/2) / |u|)
+/// t = min(most, limit / |u|)
 /// code = round(t·u)        scale = max_c |x_c| / t
 /// ```
 ///
-/// A code depends on its own row only. |code| ≤ `most`, and the product of two code rows is less than 2¹⁵ in magnitude.
-/// Rows must be finite; those of zeros, and rows of more than 131044 columns, have codes and scale 0.
+/// A code depends on its own row only. |code| ≤ `most`. `limit` bounds the norm of a row of codes before rounding:
+/// [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros, and all where the limit
+/// is 0, have codes and scale 0.
 ///
 /// # Panics
 /// If `most` exceeds 127, `codes` has not `rows.cols()` rounded up for every row, or `scales` not one number.
 ///
 /// # Cost
 /// Three passes over a row in the first cache.
-pub fn quantise_rows(level: Level, rows: Matrix<'_>, most: i8, codes: &mut [i8], scales: &mut [f32]) {
+pub fn quantise_rows(level: Level, rows: Matrix<'_>, most: i8, limit: f32, codes: &mut [i8], scales: &mut [f32]) {
     let width = rows.cols().next_multiple_of(QUAD);
     assert!(codes.len() == rows.rows() * width && scales.len() == rows.rows(), "codes and scales");
-    level.run(Quantise { rows, most: f32::from(most), codes, width, scales });
+    level.run(Quantise { rows, most: f32::from(most), limit, codes, width, scales });
 }
 
 struct Quantise<'a> {
     rows: Matrix<'a>,
     most: f32,
+    limit: f32,
     codes: &'a mut [i8],
     width: usize,
     scales: &'a mut [f32],
@@ -53,8 +56,7 @@ impl WithSimd for Quantise<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { rows, most, codes, width, scales } = self;
-        let limit = norm_limit(rows.cols());
+        let Self { rows, most, limit, codes, width, scales } = self;
         for (j, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
             let row = rows.row(j);
             let largest = largest(row);

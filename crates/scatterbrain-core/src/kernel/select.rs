@@ -239,3 +239,16 @@ fn mark<S: Simd, const TIES: bool>(
         S::as_mut_simd_u32s(chosen).0[v] = word;
     }
 }
+
+/// Calls `take` with the position of every key that some lane has a bit for in the result of [`select`], ascending, and a
+/// bit for each such lane.
+pub fn for_chosen(chosen: &[u32], mut take: impl FnMut(usize, u32)) {
+    for (word, lanes) in chosen.as_chunks::<PANEL>().0.iter().enumerate() {
+        let mut any = lanes.iter().fold(0, |any, bits| any | bits);
+        while any != 0 {
+            let bit = any.trailing_zeros();
+            take(word * WORD + bit as usize, lanes.iter().rev().fold(0, |set, bits| set << 1 | bits >> bit & 1));
+            any &= any - 1;
+        }
+    }
+}

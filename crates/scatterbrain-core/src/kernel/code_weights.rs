@@ -1,0 +1,215 @@
+//! Weights of a panel in up to seven bits, for [`super::weighted_code_sum()`], and the heavy ones among them.
+//!
+//! Rounding is dithered: a key rounds up from a fraction of its own, and the fractions of any run of keys are spread
+//! evenly. Thousands of weights under one step then add up to what they weigh, where rounding to the nearest step would
+//! lose them all.
+
+use super::{PANEL, WORD};
+use crate::Level;
+use crate::arch::quads::{CODE_SUM, CodeQuad};
+use pulp::{Simd, WithSimd};
+
+/// Keys in a group of [`WeightCodes`].
+const GROUP: usize = 4;
+
+/// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Golden section of 256: multiples of it, modulo 256, fall evenly however many are taken.
+const STEP: usize = 158;
+
+/// Codes of a panel's weights on consecutive keys, by groups of four; groups of zeros are left out.
+#[derive(Debug, Clone, Default)]
+pub struct WeightCodes {
+    pub(super) quads: Vec<CodeQuad>,
+    /// Which group of the rows each is.
+    pub(super) places: Vec<u32>,
+    /// Ends of runs whose sums fit in 16 bits.
+    pub(super) runs: Vec<usize>,
+}
+
+/// How [`code_weights`] makes codes.
+#[derive(Debug, Clone, Copy)]
+pub struct Coding<'a> {
+    /// The number of the first key, a multiple of four. It decides which fraction a key rounds from.
+    pub first: usize,
+    /// A factor of each key, by which its row of codes is to be multiplied.
+    pub scales: &'a [f32],
+    /// Steps in a weight times its key's factor, for each lane.
+    pub value_steps: &'a [f32; PANEL],
+    /// Steps in a weight by itself.
+    pub mass_steps: &'a [f32; PANEL],
+    /// The largest code, at most 127; a weight of more steps, by one or the other, is heavy.
+    pub most: u8,
+}
+
+/// Splits the weights of a panel (`[key][PANEL]`, finite, not negative) in heavy ones and codes.
+///
+/// ```text
+/// x[j][r] = w[j][r] · scales[j] · value_steps[r]
+/// heavy[j][r]  ⇔  max(x[j][r], w[j][r] · mass_steps[r]) > most
+/// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy       t_j = ((158·j mod 256) + ½)/256
+/// light[r] += Σ_j w[j][r] over those that are not heavy
+/// ```
+///
+/// Bit b of `heavy[w][r]` says whether key `32·w + b` of lane r is heavy. `codes` is overwritten.
+///
+/// # Panics
+/// If `weights` is not a whole number of panel rows of groups of four keys, there is not one scale a key, `first` is no
+/// multiple of four, `most` exceeds 127, or `heavy` has not a panel row for every 32 keys or part of them.
+pub fn code_weights(
+    level: Level,
+    weights: &[f32],
+    coding: &Coding<'_>,
+    codes: &mut WeightCodes,
+    heavy: &mut [u32],
+    light: &mut [f32; PANEL],
+) {
+    let (weights, rest) = weights.as_chunks::<PANEL>();
+    assert!(rest.is_empty() && weights.len().is_multiple_of(GROUP), "weights");
+    assert!(coding.scales.len() == weights.len() && coding.first.is_multiple_of(GROUP), "keys");
+    assert!(coding.most <= 127, "seven bits");
+    assert_eq!(heavy.len(), weights.len().div_ceil(WORD) * PANEL, "heavy");
+    codes.quads.resize(weights.len() / GROUP, [0; PANEL]);
+    level.run(Code { weights, coding, codes, heavy: heavy.as_chunks_mut().0, light });
+}
+
+struct Code<'a> {
+    weights: &'a [[f32; PANEL]],
+    coding: &'a Coding<'a>,
+    codes: &'a mut WeightCodes,
+    heavy: &'a mut [[u32; PANEL]],
+    light: &'a mut [f32; PANEL],
+}
+
+impl WithSimd for Code<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { weights, coding, codes, heavy, light } = self;
+        for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+            split(simd, weights, coding, pair, &mut codes.quads, heavy, light);
+        }
+        compact(simd, codes, coding.first / GROUP);
+    }
+}
+
+/// Codes and heavy bits of two vectors of lanes.
+#[inline(always)]
+fn split<S: Simd>(
+    simd: S,
+    weights: &[[f32; PANEL]],
+    coding: &Coding<'_>,
+    pair: usize,
+    quads: &mut [CodeQuad],
+    heavy: &mut [[u32; PANEL]],
+    light: &mut [f32; PANEL],
+) {
+    let two = |lanes: &[f32; PANEL]| [S::as_simd_f32s(lanes).0[pair], S::as_simd_f32s(lanes).0[pair + 1]];
+    let (value_steps, mass_steps) = (two(coding.value_steps), two(coding.mass_steps));
+    let (zero, none) = (simd.splat_f32s(0.0), simd.splat_u32s(0));
+    let (most, round) = (simd.splat_f32s(f32::from(coding.most)), simd.splat_f32s(ROUND));
+    let mut sums = two(light);
+    let words = weights.chunks(WORD).zip(coding.scales.chunks(WORD)).zip(quads.chunks_mut(WORD / GROUP));
+    for (at, ((weights, scales), quads)) in words.enumerate() {
+        let mut bits = [none; 2];
+        let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
+        for (group, ((weights, scales), quad)) in groups.enumerate() {
+            let mut words = [none; 2];
+            for o in 0..GROUP {
+                let key = group * GROUP + o;
+                let offset = simd.splat_f32s(fraction(coding.first + at * WORD + key) - 0.5);
+                let (scale, bit) = (simd.splat_f32s(scales[o]), simd.splat_u32s(1 << key));
+                let shift = simd.splat_u32s(8 * o as u32);
+                let w = two(&weights[o]);
+                for v in 0..2 {
+                    // In this order: steps times a scale may overflow where the weight is 0.
+                    let steps = simd.mul_f32s(simd.mul_f32s(w[v], scale), value_steps[v]);
+                    let largest = simd.max_f32s(steps, simd.mul_f32s(w[v], mass_steps[v]));
+                    let is_heavy = simd.greater_than_f32s(largest, most);
+                    bits[v] = simd.or_u32s(bits[v], simd.select_u32s(is_heavy, bit, none));
+                    sums[v] = simd.add_f32s(sums[v], simd.select_f32s(is_heavy, zero, w[v]));
+                    let steps = simd.select_f32s(is_heavy, zero, steps);
+                    let code = simd.add_f32s(simd.add_f32s(steps, offset), round);
+                    let code = simd.sub_u32s(simd.transmute_u32s_f32s(code), simd.splat_u32s(ROUND.to_bits()));
+                    words[v] = simd.or_u32s(words[v], simd.wrapping_dyn_shl_u32s(code, shift));
+                }
+            }
+            let quad = S::as_mut_simd_u32s(quad).0;
+            (quad[pair], quad[pair + 1]) = (words[0], words[1]);
+        }
+        let heavy = S::as_mut_simd_u32s(&mut heavy[at]).0;
+        (heavy[pair], heavy[pair + 1]) = (bits[0], bits[1]);
+    }
+    let light = S::as_mut_simd_f32s(light).0;
+    (light[pair], light[pair + 1]) = (sums[0], sums[1]);
+}
+
+/// Where a key rounds up from: t_j.
+#[inline(always)]
+fn fraction(key: usize) -> f32 {
+    ((key.wrapping_mul(STEP) & 255) as f32 + 0.5) / 256.0
+}
+
+/// Drops groups of zeros and finds runs whose sums over the even and over the odd pairs of rows fit in 16 bits: both are
+/// counted in the halves of a word. A group by itself always fits.
+#[inline(always)]
+fn compact<S: Simd>(simd: S, codes: &mut WeightCodes, first: usize) {
+    let WeightCodes { quads, places, runs } = codes;
+    places.clear();
+    runs.clear();
+    let (low, eight) = (simd.splat_u32s(0x00ff_00ff), simd.splat_u32s(8));
+    // What sets the top bit of a half that exceeds the limit.
+    let excess = simd.splat_u32s((0x7fff - CODE_SUM) * 0x0001_0001);
+    let top = simd.splat_u32s(0x8000_8000);
+    let mut sums = [0u32; PANEL];
+    for at in 0..quads.len() {
+        let quad = quads[at];
+        let (mut any, mut over) = (simd.splat_u32s(0), simd.splat_u32s(0));
+        let mut own = [0u32; PANEL];
+        let lanes = S::as_simd_u32s(&quad).0.iter().zip(S::as_mut_simd_u32s(&mut own).0);
+        for ((four, own), sum) in lanes.zip(S::as_mut_simd_u32s(&mut sums).0) {
+            any = simd.or_u32s(any, *four);
+            let odd = simd.wrapping_dyn_shr_u32s(*four, eight);
+            *own = simd.add_u32s(simd.and_u32s(*four, low), simd.and_u32s(odd, low));
+            *sum = simd.add_u32s(*sum, *own);
+            over = simd.or_u32s(over, simd.and_u32s(simd.add_u32s(*sum, excess), top));
+        }
+        if none(simd, any) {
+            continue;
+        }
+        if !none(simd, over) {
+            runs.push(places.len());
+            sums = own;
+        }
+        quads[places.len()] = quad;
+        places.push((first + at) as u32);
+    }
+    quads.truncate(places.len());
+    runs.push(places.len());
+}
+
+/// Whether all bits are 0.
+#[inline(always)]
+fn none<S: Simd>(simd: S, x: S::u32s) -> bool {
+    simd.first_true_m32s(simd.greater_than_u32s(x, simd.splat_u32s(0))) >= S::F32_LANES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_are_even() {
+        for length in [4, 64, 256, 1000] {
+            for start in 0..256 {
+                let mut t: Vec<f32> = (start..start + length).map(fraction).collect();
+                t.sort_by(f32::total_cmp);
+                let off = t.iter().enumerate().map(|(at, t)| (t - (at as f32 + 0.5) / length as f32).abs());
+                // Three distances at most, by the three-gap theorem; measured: 2.2 steps of length, or of 256.
+                assert!(off.fold(0.0, f32::max) < 2.5 / length.min(256) as f32, "{length} from {start}");
+            }
+        }
+    }
+}

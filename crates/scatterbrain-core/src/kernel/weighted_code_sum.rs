@@ -1,0 +1,72 @@
+//! Weighted sum of rows in bytes: `acc[c][r] += Σ_j code[j][r] · row_j[c]`, exactly.
+//!
+//! Micro-kernel: up to six columns × sixteen lanes, four rows a step, in 16 bits, over runs of groups that cannot exceed
+//! them.
+
+use super::{PANEL, WeightCodes};
+use crate::Level;
+use crate::arch::quads::{Quads, RowQuads, WithQuads};
+use pulp::Simd;
+
+/// Rows of codes as [`weighted_code_sum`] reads them: four rows side by side, zeros after the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeRows {
+    quads: Vec<[i8; 4]>,
+    columns: usize,
+}
+
+impl CodeRows {
+    /// Packs the first `columns` codes of rows of `width` codes; a code of −128 counts as −127.
+    ///
+    /// # Panics
+    /// If `width` is 0 or less than `columns`, or `codes` not a whole number of rows.
+    pub fn new(codes: &[i8], width: usize, columns: usize) -> Self {
+        assert!(width >= columns.max(1) && codes.len().is_multiple_of(width), "rows");
+        let rows = codes.len() / width;
+        let mut quads = vec![[0; 4]; rows.div_ceil(4) * columns];
+        for (j, row) in codes.chunks_exact(width).enumerate() {
+            let quads = &mut quads[j / 4 * columns..(j / 4 + 1) * columns];
+            quads.iter_mut().zip(row).for_each(|(quad, x)| quad[j % 4] = (*x).max(-127));
+        }
+        Self { quads, columns }
+    }
+
+    /// Columns of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// `acc[c][r] += Σ_j code[j][r] · rows[j][c]`, `j` as the codes were made.
+///
+/// # Panics
+/// If `acc` is not `rows.columns() * PANEL` long, or a code has no row.
+///
+/// # Cost
+/// A fourth of [`super::weighted_sum()`] for codes that are not in a group of zeros.
+pub fn weighted_code_sum(level: Level, codes: &WeightCodes, rows: &CodeRows, acc: &mut [i32]) {
+    assert_eq!(acc.len(), rows.columns * PANEL, "acc");
+    let rows = RowQuads { quads: &rows.quads, columns: rows.columns };
+    level.run_quads(WeightedCodeSum { codes, rows, acc: acc.as_chunks_mut().0 });
+}
+
+struct WeightedCodeSum<'a> {
+    codes: &'a WeightCodes,
+    rows: RowQuads<'a>,
+    acc: &'a mut [[i32; PANEL]],
+}
+
+impl WithQuads for WeightedCodeSum<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S, quads: impl Quads) {
+        let Self { codes, rows, acc } = self;
+        each_share!(acc.len(), |at, N| {
+            let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
+            let mut start = 0;
+            for &end in &codes.runs {
+                quads.weigh(&codes.quads[start..end], &codes.places[start..end], rows, at, acc);
+                start = end;
+            }
+        });
+    }
+}
