@@ -4,11 +4,12 @@ use scatterbrain_core::kernel::{self, Coding, KEY_CODE, PANEL, QUAD, QueryCodes,
 use scatterbrain_core::tile::{
     Background, CHUNK, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground,
 };
-use scatterbrain_core::{Error, Level, Matrix, Result};
+use scatterbrain_core::{Error, Level, Result};
 use scatterbrain_hash::QuantisedRows;
 use serde::{Deserialize, Serialize};
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The smallest share: sums of codes must fit in 32 bits.
 const LEAST_SHARE: f32 = 1.0 / 65536.0;
@@ -107,9 +108,15 @@ struct Scan {
     value_sizes: Vec<f32>,
     scale: f32,
     level: Level,
+    /// Memory that no tile uses now: it is large enough to be mapped anew at each call.
+    free: Mutex<Vec<Memory>>,
 }
 
 impl Scan {
+    fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn new(options: ScanBackground, keys: &KeyHead<'_>) -> Result<Self> {
         let (level, length) = (keys.level, keys.mask.length());
         let padded = length.next_multiple_of(QUAD);
@@ -129,7 +136,8 @@ impl Scan {
         value_sizes.resize(padded, 0.0);
         let d_v = keys.value.cols();
         let values = kernel::CodeRows::new(&value_codes, d_v.next_multiple_of(QUAD), d_v);
-        Ok(Self { options, keys: codes, key_scales, width, values, value_sizes, scale: keys.scale, level })
+        let (scale, free) = (keys.scale, Mutex::default());
+        Ok(Self { options, keys: codes, key_scales, width, values, value_sizes, scale, level, free })
     }
 
     /// Codes of some queries of a tile, for logarithms of base 2.
@@ -137,10 +145,6 @@ impl Scan {
         let rows = QuantisedRows::new(self.level, tile.query.slice(rows), i8::MAX).expect("127 is a code");
         let scales: Vec<f32> = rows.scales().iter().map(|s| s * self.scale * LOG2_E).collect();
         QueryCodes::new(rows.codes(), self.width, &scales)
-    }
-
-    fn sizes(&self) -> Matrix<'_> {
-        Matrix::new("sizes", &self.value_sizes, self.value_sizes.len(), 1).expect("one a key")
     }
 }
 
@@ -150,7 +154,7 @@ impl Summary for Scan {
             true => Vec::new(),
             false => (0..tile.rows.len()).map(|row| selection.row(row)).collect(),
         };
-        let mut memory = Memory::default();
+        let mut memory = self.free().pop().unwrap_or_default();
         let panels = (0..tile.rows.len()).step_by(PANEL).map(|first| {
             let rows = first..(first + PANEL).min(tile.rows.len());
             let mut heavy = Vec::new();
@@ -161,6 +165,7 @@ impl Summary for Scan {
             panel
         });
         let panels = panels.collect();
+        self.free().push(memory);
         Box::new(ScanTile { panels })
     }
 
@@ -191,7 +196,7 @@ struct Panel {
 struct Whole {
     running: Running,
     /// Σ w σ, relative as the sum of `running`.
-    sized: Vec<f32>,
+    sized: [f32; PANEL],
 }
 
 impl Panel {
@@ -222,7 +227,7 @@ impl Scan {
         memory: &mut Memory,
     ) -> Whole {
         let query = self.query(tile, rows.clone());
-        let mut whole = Whole { running: Running::default(), sized: vec![0.0; PANEL] };
+        let mut whole = Whole { running: Running::default(), sized: [0.0; PANEL] };
         memory.weights.resize(memory.weights.len().max(keys.len() * PANEL), 0.0);
         memory.references.clear();
         for chunk in chunks(keys) {
@@ -230,10 +235,7 @@ impl Scan {
             let codes = &self.keys[chunk.start * self.width..chunk.end * self.width];
             kernel::scan(self.level, &query, codes, &self.key_scales[chunk.clone()], scores);
             hide(self.level, tile, &rows, &chunk, scores);
-            if kernel::softmax(self.level, scores, &mut whole.running, None) {
-                kernel::scale_lanes(self.level, &mut whole.sized, &whole.running.rescale);
-            }
-            kernel::weighted_sum(self.level, scores, self.sizes(), &Keys::Range(chunk), &mut whole.sized);
+            kernel::coarse_softmax(self.level, scores, &self.value_sizes[chunk], &mut whole.running, &mut whole.sized);
             memory.references.push(whole.running.max);
         }
         whole
@@ -251,7 +253,7 @@ impl Scan {
         let Memory { weights, references, codes, chosen } = memory;
         let most = f32::from(self.options.most);
         let per_share = |whole: f32| (most / self.options.share / whole).min(f32::MAX);
-        let value_steps: [f32; PANEL] = std::array::from_fn(|lane| per_share(whole.sized[lane]));
+        let value_steps = whole.sized.map(per_share);
         let mass_steps = whole.running.sum.map(per_share);
         let d_v = self.values.columns();
         let (mut sums, mut denominator) = (vec![0i32; d_v * PANEL], [0.0; PANEL]);

@@ -4,61 +4,70 @@ use super::{Carried, Work, shrink};
 use scatterbrain_core::Level;
 use scatterbrain_core::kernel::{self, PANEL};
 
-/// One row's query and running sums, for its list.
-struct Row {
-    query: Vec<f32>,
-    numerator: Vec<f32>,
+/// One row, for its list.
+struct Row<'a> {
+    query: &'a [f32],
+    numerator: &'a mut [f32],
     carried: Carried,
     /// Log-scale of the background, base 2.
     log_scale: f32,
 }
 
 impl Work<'_> {
-    /// The lists of all rows.
+    /// The lists of all rows, a panel at a time: its numerators are rows meanwhile.
     pub(super) fn all_lists(&mut self) {
         let lists = std::mem::take(&mut self.selection.lists);
-        for (r, list) in lists.iter().enumerate() {
-            let i = self.tile.rows[r] as usize;
-            let (range, allowed) = (self.head.mask.range(i), self.head.mask.allowed_row(i));
-            let sees = |k: &u32| range.contains(&(*k as usize)) && allowed.is_none_or(|a| a[*k as usize] != 0);
-            let seen: Vec<u32> = list.iter().copied().filter(sees).collect();
-            if !seen.is_empty() {
-                let mut row = self.row(r);
-                self.list(r, &seen, &mut row);
-                self.put_row(r, &row);
+        let mut rows = std::mem::take(&mut self.buffers.rows);
+        let (mut query, mut seen) = (vec![0.0; self.tile.query.cols()], Vec::new());
+        let (d_v, level) = (self.d_v(), self.head.level);
+        for panel in 0..self.panels.len() {
+            let members = self.panels[panel].rows.clone();
+            if lists[members.clone()].iter().all(Vec::is_empty) {
+                continue;
             }
+            let numerator = panel * d_v * PANEL..(panel + 1) * d_v * PANEL;
+            rows.resize(members.len() * d_v, 0.0);
+            kernel::unpack_rows(level, &self.buffers.numerator[numerator.clone()], &mut rows);
+            for ((lane, r), numerator) in members.enumerate().zip(rows.chunks_exact_mut(d_v)) {
+                self.visible(r, &lists[r], &mut seen);
+                if seen.is_empty() {
+                    continue;
+                }
+                query.copy_from_slice(self.tile.query.row(r));
+                query.iter_mut().for_each(|q| *q *= self.query_factor());
+                let lanes = &self.panels[panel];
+                let mut row =
+                    Row { query: &query, numerator, carried: lanes.get(lane), log_scale: lanes.log_scale[lane] };
+                self.list(r, &seen, &mut row);
+                let carried = row.carried;
+                self.panels[panel].put(lane, &carried);
+            }
+            kernel::pack_rows(level, &rows, d_v, &mut self.buffers.numerator[numerator]);
         }
         self.selection.lists = lists;
+        self.buffers.rows = rows;
     }
 
-    fn row(&self, r: usize) -> Row {
-        let (panel, lane) = (r / PANEL, r % PANEL);
-        let size = self.d_v() * PANEL;
-        let mut numerator = vec![0.0; self.d_v()];
-        kernel::unpack(&self.buffers.numerator[panel * size..(panel + 1) * size], lane, 1.0, &mut numerator);
-        let lanes = &self.panels[panel];
-        Row { query: self.query_row(r), numerator, carried: lanes.get(lane), log_scale: lanes.log_scale[lane] }
+    /// The keys of a list that its row sees.
+    fn visible(&self, r: usize, list: &[u32], seen: &mut Vec<u32>) {
+        let i = self.tile.rows[r] as usize;
+        let (range, allowed) = (self.head.mask.range(i), self.head.mask.allowed_row(i));
+        let sees = |k: &u32| range.contains(&(*k as usize)) && allowed.is_none_or(|a| a[*k as usize] != 0);
+        seen.clear();
+        seen.extend(list.iter().copied().filter(sees));
     }
 
     pub(super) fn query_row(&self, r: usize) -> Vec<f32> {
         self.tile.query.row(r).iter().map(|q| q * self.query_factor()).collect()
     }
 
-    fn put_row(&mut self, r: usize, row: &Row) {
-        let (panel, lane) = (r / PANEL, r % PANEL);
-        let size = self.d_v() * PANEL;
-        let numerator = self.buffers.numerator[panel * size + lane..(panel + 1) * size].iter_mut().step_by(PANEL);
-        numerator.zip(&row.numerator).for_each(|(n, x)| *n = *x);
-        self.panels[panel].put(lane, &row.carried);
-    }
-
     /// The further keys of one row, all visible.
-    fn list(&mut self, r: usize, keys: &[u32], row: &mut Row) {
+    fn list(&mut self, r: usize, keys: &[u32], row: &mut Row<'_>) {
         let level = self.head.level;
         let (mut scores, mut entries) =
             (std::mem::take(&mut self.buffers.scores), std::mem::take(&mut self.buffers.entries));
         scores.resize(keys.len(), 0.0);
-        kernel::dot_rows(level, &row.query, self.head.key, keys, &mut scores);
+        kernel::dot_rows(level, row.query, self.head.key, keys, &mut scores);
         let carried = &mut row.carried;
         let rescale = weigh(level, &mut scores, &mut carried.max);
         carried.sum = carried.sum * rescale + scores.iter().sum::<f32>();
@@ -75,7 +84,7 @@ impl Work<'_> {
             }
         }
         carried.pairs += keys.len() as u32;
-        kernel::weighted_sum_rows(level, &scores, self.head.value, keys, &mut row.numerator);
+        kernel::weighted_sum_rows(level, &scores, self.head.value, keys, row.numerator);
         (self.buffers.scores, self.buffers.entries) = (scores, entries);
     }
 }

@@ -180,6 +180,8 @@ struct Buffers {
     query: Vec<f32>,
     /// Numerators, `[d_v][PANEL]` a panel.
     numerator: Vec<f32>,
+    /// Numerators of a panel as rows.
+    rows: Vec<f32>,
     /// Rows of key and value that a list names.
     gathered: (Vec<f32>, Vec<f32>),
     /// Scores and background weights of the keys at hand.

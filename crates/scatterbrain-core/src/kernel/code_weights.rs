@@ -95,6 +95,13 @@ impl WithSimd for Code<'_> {
     }
 }
 
+/// Two vectors of lanes of what codes are made with.
+struct Steps<S: Simd> {
+    value: [S::f32s; 2],
+    mass: [S::f32s; 2],
+    most: S::f32s,
+}
+
 /// Codes and heavy bits of two vectors of lanes.
 #[inline(always)]
 fn split<S: Simd>(
@@ -106,51 +113,106 @@ fn split<S: Simd>(
     heavy: &mut [[u32; PANEL]],
     light: &mut [f32; PANEL],
 ) {
-    let two = |lanes: &[f32; PANEL]| [S::as_simd_f32s(lanes).0[pair], S::as_simd_f32s(lanes).0[pair + 1]];
-    let (value_steps, mass_steps) = (two(coding.value_steps), two(coding.mass_steps));
-    let (zero, none) = (simd.splat_f32s(0.0), simd.splat_u32s(0));
-    let (most, round) = (simd.splat_f32s(f32::from(coding.most)), simd.splat_f32s(ROUND));
+    let two = |lanes: &[f32; PANEL]| two(simd, lanes, pair);
+    let most = simd.splat_f32s(f32::from(coding.most));
+    let steps = Steps { value: two(coding.value_steps), mass: two(coding.mass_steps), most };
     let mut sums = two(light);
     let words = weights.chunks(WORD).zip(coding.scales.chunks(WORD)).zip(quads.chunks_mut(WORD / GROUP));
-    for (at, ((weights, scales), quads)) in words.enumerate() {
-        let mut bits = [none; 2];
+    for ((at, ((weights, scales), quads)), heavy) in words.enumerate().zip(heavy) {
+        let mut bits = [simd.splat_u32s(0); 2];
         let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
         for (group, ((weights, scales), quad)) in groups.enumerate() {
-            let mut words = [none; 2];
-            for o in 0..GROUP {
-                let key = group * GROUP + o;
-                let offset = simd.splat_f32s(fraction(coding.first + at * WORD + key) - 0.5);
-                let (scale, bit) = (simd.splat_f32s(scales[o]), simd.splat_u32s(1 << key));
-                let shift = simd.splat_u32s(8 * o as u32);
-                let w = two(&weights[o]);
-                for v in 0..2 {
-                    // In this order: steps times a scale may overflow where the weight is 0.
-                    let steps = simd.mul_f32s(simd.mul_f32s(w[v], scale), value_steps[v]);
-                    let largest = simd.max_f32s(steps, simd.mul_f32s(w[v], mass_steps[v]));
-                    let is_heavy = simd.greater_than_f32s(largest, most);
-                    bits[v] = simd.or_u32s(bits[v], simd.select_u32s(is_heavy, bit, none));
-                    sums[v] = simd.add_f32s(sums[v], simd.select_f32s(is_heavy, zero, w[v]));
-                    let steps = simd.select_f32s(is_heavy, zero, steps);
-                    let code = simd.add_f32s(simd.add_f32s(steps, offset), round);
-                    let code = simd.sub_u32s(simd.transmute_u32s_f32s(code), simd.splat_u32s(ROUND.to_bits()));
-                    words[v] = simd.or_u32s(words[v], simd.wrapping_dyn_shl_u32s(code, shift));
+            let first = coding.first + at * WORD + group * GROUP;
+            let mut codes = encode::<S, false>(simd, weights, scales, first, pair, &steps);
+            let any = simd.or_m32s(
+                simd.greater_than_f32s(codes.largest[0], steps.most),
+                simd.greater_than_f32s(codes.largest[1], steps.most),
+            );
+            if simd.first_true_m32s(any) < S::F32_LANES {
+                codes = encode::<S, true>(simd, weights, scales, first, pair, &steps);
+                let shift = simd.splat_u32s((group * GROUP) as u32);
+                for (bits, own) in bits.iter_mut().zip(codes.heavy) {
+                    *bits = simd.or_u32s(*bits, simd.wrapping_dyn_shl_u32s(own, shift));
                 }
             }
+            for (sum, own) in sums.iter_mut().zip(codes.light) {
+                *sum = simd.add_f32s(*sum, own);
+            }
             let quad = S::as_mut_simd_u32s(quad).0;
-            (quad[pair], quad[pair + 1]) = (words[0], words[1]);
+            (quad[pair], quad[pair + 1]) = (codes.words[0], codes.words[1]);
         }
-        let heavy = S::as_mut_simd_u32s(&mut heavy[at]).0;
+        let heavy = S::as_mut_simd_u32s(heavy).0;
         (heavy[pair], heavy[pair + 1]) = (bits[0], bits[1]);
     }
     let light = S::as_mut_simd_f32s(light).0;
     (light[pair], light[pair + 1]) = (sums[0], sums[1]);
 }
 
-/// Where a key rounds up from: t_j.
 #[inline(always)]
-fn fraction(key: usize) -> f32 {
-    ((key.wrapping_mul(STEP) & 255) as f32 + 0.5) / 256.0
+fn two<S: Simd>(_: S, lanes: &[f32; PANEL], pair: usize) -> [S::f32s; 2] {
+    let lanes = S::as_simd_f32s(lanes).0;
+    [lanes[pair], lanes[pair + 1]]
 }
+
+/// What [`encode`] makes of two vectors of a group's weights.
+struct Encoded<S: Simd> {
+    words: [S::u32s; 2],
+    light: [S::f32s; 2],
+    /// A bit for each heavy key.
+    heavy: [S::u32s; 2],
+    /// The largest number of steps.
+    largest: [S::f32s; 2],
+}
+
+/// Codes of a group; without `HEAVY` as if nothing in it were heavy, and nonsense if something is.
+#[inline(always)]
+fn encode<S: Simd, const HEAVY: bool>(
+    simd: S,
+    weights: &[[f32; PANEL]; GROUP],
+    scales: &[f32; GROUP],
+    first: usize,
+    pair: usize,
+    steps: &Steps<S>,
+) -> Encoded<S> {
+    let offsets: &[f32; GROUP] = OFFSETS[first % OFFSETS.len()..].first_chunk().expect("a group");
+    let (round, zero, none) = (simd.splat_f32s(ROUND), simd.splat_f32s(0.0), simd.splat_u32s(0));
+    // What shifting leaves of the bits of ROUND.
+    let rest = 0u32.wrapping_sub(ROUND.to_bits()).wrapping_sub(ROUND.to_bits() << 8);
+    let mut out =
+        Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], largest: [zero; 2] };
+    for o in 0..GROUP {
+        let (scale, offset) = (simd.splat_f32s(scales[o]), simd.splat_f32s(offsets[o]));
+        let (shift, bit) = (simd.splat_u32s(8 * o as u32), simd.splat_u32s(1 << o));
+        let w = two(simd, &weights[o], pair);
+        for v in 0..2 {
+            let mut w = w[v];
+            // In this order: steps times a scale may overflow where the weight is 0.
+            let mut x = simd.mul_f32s(simd.mul_f32s(w, scale), steps.value[v]);
+            let largest = simd.max_f32s(x, simd.mul_f32s(w, steps.mass[v]));
+            out.largest[v] = simd.max_f32s(out.largest[v], largest);
+            if HEAVY {
+                let heavy = simd.greater_than_f32s(largest, steps.most);
+                out.heavy[v] = simd.or_u32s(out.heavy[v], simd.select_u32s(heavy, bit, none));
+                (w, x) = (simd.select_f32s(heavy, zero, w), simd.select_f32s(heavy, zero, x));
+            }
+            out.light[v] = simd.add_f32s(out.light[v], w);
+            let code = simd.transmute_u32s_f32s(simd.add_f32s(simd.add_f32s(x, offset), round));
+            out.words[v] = simd.add_u32s(out.words[v], simd.wrapping_dyn_shl_u32s(code, shift));
+        }
+    }
+    out
+}
+
+/// Fractions that keys round up from, less ½: t_j − ½.
+const OFFSETS: [f32; 256] = {
+    let mut offsets = [0.0; 256];
+    let mut key = 0;
+    while key < offsets.len() {
+        offsets[key] = ((key * STEP % 256) as f32 + 0.5) / 256.0 - 0.5;
+        key += 1;
+    }
+    offsets
+};
 
 /// Drops groups of zeros and finds runs whose sums over the even and over the odd pairs of rows fit in 16 bits: both are
 /// counted in the halves of a word. A group by itself always fits.
@@ -204,7 +266,7 @@ mod tests {
     fn fractions_are_even() {
         for length in [4, 64, 256, 1000] {
             for start in 0..256 {
-                let mut t: Vec<f32> = (start..start + length).map(fraction).collect();
+                let mut t: Vec<f32> = (start..start + length).map(|key| OFFSETS[key % 256] + 0.5).collect();
                 t.sort_by(f32::total_cmp);
                 let off = t.iter().enumerate().map(|(at, t)| (t - (at as f32 + 0.5) / length as f32).abs());
                 // Three distances at most, by the three-gap theorem; measured: 2.2 steps of length, or of 256.

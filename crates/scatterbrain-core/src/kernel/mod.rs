@@ -19,6 +19,7 @@
 //! | [`sign_bits`], [`largest_signed`] | codes of projections |
 //! | [`select()`] | the largest scores of every lane |
 //! | [`quantise_rows`], [`scan()`] | codes of rows with a scale a row; `product` of codes |
+//! | [`coarse_softmax()`] | [`softmax()`] in lower precision, and a second sum, weighted by key |
 //! | [`code_weights`], [`weighted_code_sum()`] | codes of weights, and the heavy ones; `weighted_sum` of codes |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
@@ -69,6 +70,7 @@ macro_rules! each_share {
 }
 
 mod argmax;
+mod coarse_softmax;
 mod code_weights;
 mod codes;
 mod copy;
@@ -92,6 +94,7 @@ mod weighted_code_sum;
 mod weighted_sum;
 
 pub use argmax::lane_argmax;
+pub use coarse_softmax::coarse_softmax;
 pub use code_weights::{Coding, WeightCodes, code_weights};
 pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};

@@ -1,0 +1,77 @@
+//! The online softmax of approximate scores: 2^x in lower precision, and a second sum in the same pass.
+
+use super::exp2::exp2_vector_coarse;
+use super::softmax::raise;
+use super::{PANEL, Running};
+use crate::Level;
+use pulp::{Simd, WithSimd};
+
+/// As [`super::softmax()`] without a background, weights with a relative error of at most 4.4e-4; and
+/// `sized[r] = sized[r]·rescale[r] + Σ_j sizes[j]·weight[j][r]`.
+///
+/// # Panics
+/// If `scores` has not one panel row for each of the `sizes`.
+pub fn coarse_softmax(
+    level: Level,
+    scores: &mut [f32],
+    sizes: &[f32],
+    running: &mut Running,
+    sized: &mut [f32; PANEL],
+) {
+    let (scores, rest) = scores.as_chunks_mut::<PANEL>();
+    assert!(rest.is_empty() && scores.len() == sizes.len(), "scores");
+    level.run(CoarseSoftmax { scores, sizes, running, sized });
+}
+
+struct CoarseSoftmax<'a> {
+    scores: &'a mut [[f32; PANEL]],
+    sizes: &'a [f32],
+    running: &'a mut Running,
+    sized: &'a mut [f32; PANEL],
+}
+
+impl WithSimd for CoarseSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { scores, sizes, running, sized } = self;
+        for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+            let mut moved = false;
+            let bases =
+                [raise(simd, scores, running, pair, &mut moved), raise(simd, scores, running, pair + 1, &mut moved)];
+            weigh(simd, scores, sizes, running, sized, bases, pair);
+        }
+    }
+}
+
+/// 2^(score − base) and the two sums, for two vectors of lanes.
+#[inline(always)]
+fn weigh<S: Simd>(
+    simd: S,
+    scores: &mut [[f32; PANEL]],
+    sizes: &[f32],
+    running: &mut Running,
+    sized: &mut [f32; PANEL],
+    bases: [S::f32s; 2],
+    pair: usize,
+) {
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    let mut sized_sums = sums;
+    for (s, size) in scores.iter_mut().zip(sizes) {
+        let (s, size) = (S::as_mut_simd_f32s(s).0, simd.splat_f32s(*size));
+        for v in 0..2 {
+            let w = exp2_vector_coarse(simd, simd.sub_f32s(s[pair + v], bases[v]));
+            s[pair + v] = w;
+            sums[v] = simd.add_f32s(sums[v], w);
+            sized_sums[v] = simd.mul_add_e_f32s(w, size, sized_sums[v]);
+        }
+    }
+    for v in 0..2 {
+        let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[pair + v];
+        *sum = simd.add_f32s(*sum, sums[v]);
+        let rescale = S::as_simd_f32s(&running.rescale).0[pair + v];
+        let sized = &mut S::as_mut_simd_f32s(sized).0[pair + v];
+        *sized = simd.mul_add_e_f32s(*sized, rescale, sized_sums[v]);
+    }
+}
