@@ -36,6 +36,8 @@ const SINKS: usize = 4;
 /// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 /// | `scatterbrain-scan` | pairs of more than 1/b of their row | all others in 8 bits |
+/// | `int8` | – | all pairs: scores, weights and values in 8 bits |
+/// | `int8-scores` | – | all pairs: scores in 8 bits |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
@@ -58,11 +60,13 @@ pub enum Preset {
     QuantisedTopK,
     ScatterbrainQuantised,
     ScatterbrainScan,
+    Int8,
+    Int8Scores,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 16] = [
+    pub const ALL: [Preset; 18] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -79,6 +83,8 @@ impl Preset {
         Preset::QuantisedTopK,
         Preset::ScatterbrainQuantised,
         Preset::ScatterbrainScan,
+        Preset::Int8,
+        Preset::Int8Scores,
     ];
 
     /// The name, as the program takes it.
@@ -100,6 +106,8 @@ impl Preset {
             Preset::QuantisedTopK => "quantised-topk",
             Preset::ScatterbrainQuantised => "scatterbrain-quantised",
             Preset::ScatterbrainScan => "scatterbrain-scan",
+            Preset::Int8 => "int8",
+            Preset::Int8Scores => "int8-scores",
         }
     }
 
@@ -110,7 +118,7 @@ impl Preset {
 
     /// Whether the budget means anything to it.
     pub fn has_budget(self) -> bool {
-        !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear)
+        !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear | Preset::Int8 | Preset::Int8Scores)
     }
 
     /// Samples the method's hashes and projections. `causal` decides which window `local` takes.
@@ -136,6 +144,8 @@ impl Preset {
             Preset::Exact => return Ok(Method::exact()),
             Preset::Uniform => return fixed(FeatureBackground::new(Constant::new(head_dim)?)),
             Preset::Linear => return fixed(FeatureBackground::new(EluFeatures::new(head_dim)?)),
+            Preset::Int8 => return Ok(Method::low_rank(ScanBackground::eight_bits())),
+            Preset::Int8Scores => return Ok(Method::low_rank(ScanBackground::eight_bit_scores())),
             Preset::Local => (Method::sparse(window(keys(1), causal)?), keys(1)),
             Preset::TopK => (Method::sparse(TopK::new(keys(1))?), keys(1)),
             Preset::Smyrf => (Method::sparse(smyrf(head_dim, keys(2), seed)?), N_HASHES * keys(2)),
@@ -176,8 +186,9 @@ impl Preset {
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
             }
             Preset::ScatterbrainScan => {
+                let share = 1.0 / budget as f32;
                 let steps = std::env::var("STEPS").map_or(127, |s| s.parse().unwrap());
-                (Method::low_rank(ScanBackground::new(1.0 / budget as f32)?.with_steps(steps)?), budget)
+                (Method::low_rank(ScanBackground::new(share)?.with_steps(steps)?), budget)
             }
         };
         method.with_budget(budget, units)

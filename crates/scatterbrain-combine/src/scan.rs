@@ -1,15 +1,16 @@
 //! A background from one look at every pair in 8 bits, which also finds the keys that must be exact.
 
 use scatterbrain_core::kernel::{self, Coding, KEY_CODE, PANEL, QUAD, QueryCodes, Running, Seen, WeightCodes};
-use scatterbrain_core::tile::{
-    Background, CHUNK, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground,
-};
-use scatterbrain_core::{Error, Level, Result};
+use scatterbrain_core::tile::{Background, CHUNK, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground};
+use scatterbrain_core::{Error, Level, Matrix, Result};
 use scatterbrain_hash::QuantisedRows;
 use serde::{Deserialize, Serialize};
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The largest code.
+const MOST: u8 = 127;
 
 /// The smallest share: sums of codes must fit in 32 bits.
 const LEAST_SHARE: f32 = 1.0 / 65536.0;
@@ -49,12 +50,22 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ScanBackground {
-    share: f32,
-    most: u8,
+    products: Products,
+}
+
+/// What multiplies values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Products {
+    /// Codes of weights, in `most` steps of a share, and exact weights beyond.
+    Shares { share: f32, most: u8 },
+    /// Codes of weights, in 127 steps of the largest of the row.
+    Largest,
+    /// Weights as they are, and values too.
+    Whole,
 }
 
 impl ScanBackground {
-    /// Pairs of more than this share of their row are exact. 1: none is.
+    /// Pairs of more than this share of their row are exact, in weight or in weight times value.
     ///
     /// # Errors
     /// A share outside 2⁻¹⁶ to 1.
@@ -62,25 +73,38 @@ impl ScanBackground {
         if !(LEAST_SHARE..=1.0).contains(&share) {
             return Err(Error::invalid("share", format!("{LEAST_SHARE} to 1"), share));
         }
-        Ok(Self { share, most: 127 })
+        Ok(Self { products: Products::Shares { share, most: MOST } })
     }
 
     /// Steps that the share is cut in, from 1 to 127 (the default): with fewer, more weights are 0 and cost nothing.
     ///
     /// # Errors
     /// None, or more than 127.
-    pub fn with_steps(mut self, most: u8) -> Result<Self> {
-        if !(1..=127).contains(&most) {
-            return Err(Error::invalid("steps", "1 to 127", most));
+    pub fn with_steps(mut self, steps: u8) -> Result<Self> {
+        if !(1..=MOST).contains(&steps) {
+            return Err(Error::invalid("steps", format!("1 to {MOST}"), steps));
         }
-        self.most = most;
+        if let Products::Shares { most, .. } = &mut self.products {
+            *most = steps;
+        }
         Ok(self)
+    }
+
+    /// Dense 8-bit attention, for comparison: no pair is exact, and a weight has 127 steps of the largest of its row
+    /// (times σ_j).
+    pub fn eight_bits() -> Self {
+        Self { products: Products::Largest }
+    }
+
+    /// Dense attention with scores in 8 bits, and weights and values in f32, for comparison.
+    pub fn eight_bit_scores() -> Self {
+        Self { products: Products::Whole }
     }
 }
 
 impl Background for ScanBackground {
     fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>> {
-        Ok(Box::new(Scan::new(*self, keys)?))
+        Ok(Box::new(Scan::new(self.products, keys)?))
     }
 
     fn causality(&self) -> Causality {
@@ -97,8 +121,10 @@ impl Background for ScanBackground {
 }
 
 /// Keys and values of a head in bytes, padded to whole groups of four.
-struct Scan {
-    options: ScanBackground,
+struct Scan<'a> {
+    products: Products,
+    /// `[m, d_v]`.
+    value: Matrix<'a>,
     /// `code + KEY_CODE`, `[keys, width]`.
     keys: Vec<u8>,
     key_scales: Vec<f32>,
@@ -112,12 +138,12 @@ struct Scan {
     free: Mutex<Vec<Memory>>,
 }
 
-impl Scan {
+impl<'a> Scan<'a> {
     fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn new(options: ScanBackground, keys: &KeyHead<'_>) -> Result<Self> {
+    fn new(products: Products, keys: &KeyHead<'a>) -> Result<Self> {
         let (level, length) = (keys.level, keys.mask.length());
         let padded = length.next_multiple_of(QUAD);
         let width = keys.key.cols().next_multiple_of(QUAD);
@@ -137,7 +163,8 @@ impl Scan {
         let d_v = keys.value.cols();
         let values = kernel::CodeRows::new(&value_codes, d_v.next_multiple_of(QUAD), d_v);
         let (scale, free) = (keys.scale, Mutex::default());
-        Ok(Self { options, keys: codes, key_scales, width, values, value_sizes, scale, level, free })
+        let value = keys.value;
+        Ok(Self { products, value, keys: codes, key_scales, width, values, value_sizes, scale, level, free })
     }
 
     /// Codes of some queries of a tile, for logarithms of base 2.
@@ -148,7 +175,7 @@ impl Scan {
     }
 }
 
-impl Summary for Scan {
+impl Summary for Scan<'_> {
     fn tile<'a>(&'a self, tile: &Tile<'a>, selection: &mut Selection) -> Box<dyn TileBackground + 'a> {
         let taken: Vec<Vec<u32>> = match selection.is_empty() {
             true => Vec::new(),
@@ -201,7 +228,7 @@ struct Whole {
 
 impl Panel {
     fn new(
-        scan: &Scan,
+        scan: &Scan<'_>,
         tile: &Tile<'_>,
         rows: Range<usize>,
         taken: &[Vec<u32>],
@@ -217,21 +244,15 @@ impl Panel {
     }
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Weights of all keys, and what they come to.
-    fn weigh(
-        &self,
-        tile: &Tile<'_>,
-        rows: Range<usize>,
-        keys: &Range<usize>,
-        memory: &mut Memory,
-    ) -> Whole {
+    fn weigh(&self, tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, memory: &mut Memory) -> Whole {
         let query = self.query(tile, rows.clone());
         let mut whole = Whole { running: Running::default(), sized: [0.0; PANEL] };
         memory.weights.resize(memory.weights.len().max(keys.len() * PANEL), 0.0);
         memory.references.clear();
         for chunk in chunks(keys) {
-            let scores = &mut memory.weights[(chunk.start - keys.start) * PANEL..(chunk.end - keys.start) * PANEL];
+            let scores = part_of(&mut memory.weights, &chunk, keys);
             let codes = &self.keys[chunk.start * self.width..chunk.end * self.width];
             kernel::scan(self.level, &query, codes, &self.key_scales[chunk.clone()], scores);
             hide(self.level, tile, &rows, &chunk, scores);
@@ -250,28 +271,58 @@ impl Scan {
         memory: &mut Memory,
         heavy: &mut Vec<(usize, u32)>,
     ) -> Panel {
-        let Memory { weights, references, codes, chosen } = memory;
-        let most = f32::from(self.options.most);
-        let per_share = |whole: f32| (most / self.options.share / whole).min(f32::MAX);
-        let value_steps = whole.sized.map(per_share);
-        let mass_steps = whole.running.sum.map(per_share);
-        let d_v = self.values.columns();
-        let (mut sums, mut denominator) = (vec![0i32; d_v * PANEL], [0.0; PANEL]);
-        for (chunk, reference) in chunks(keys).zip(references) {
+        let weights = &mut memory.weights[..keys.len() * PANEL];
+        for (chunk, reference) in chunks(keys).zip(&memory.references) {
             let rescale = std::array::from_fn(|lane| shrink(reference[lane], whole.running.max[lane]));
-            let weights = &mut weights[(chunk.start - keys.start) * PANEL..(chunk.end - keys.start) * PANEL];
+            let weights = part_of(weights, &chunk, keys);
             if rescale != [1.0; PANEL] {
                 kernel::scale_lanes(self.level, weights, &rescale);
             }
             leave_out(&chunk, taken, weights);
+        }
+        let (numerator, denominator) = match self.products {
+            Products::Shares { share, most } => {
+                let per_share = |whole: f32| (f32::from(most) / share / whole).min(f32::MAX);
+                let (value, mass) = (whole.sized.map(per_share), whole.running.sum.map(per_share));
+                self.sum_codes(keys, Steps { value, mass, most }, memory, heavy)
+            }
+            Products::Largest => {
+                let per_step = |top: f32| (f32::from(MOST) / top).min(f32::MAX);
+                // The largest itself must not be over by rounding.
+                let value = self.largest(weights, keys).map(|top| per_step(top) * (1.0 - f32::EPSILON));
+                self.sum_codes(keys, Steps { value, mass: [0.0; PANEL], most: MOST }, memory, heavy)
+            }
+            Products::Whole => self.sum_whole(weights, keys),
+        };
+        let mut log_scale = whole.running.max.map(|max| max * LN_2);
+        for (scale, denominator) in log_scale.iter_mut().zip(denominator) {
+            if denominator == 0.0 {
+                *scale = f32::NEG_INFINITY;
+            }
+        }
+        Panel { log_scale, numerator, denominator }
+    }
+
+    /// Sums by codes.
+    fn sum_codes(
+        &self,
+        keys: &Range<usize>,
+        steps: Steps,
+        memory: &mut Memory,
+        heavy: &mut Vec<(usize, u32)>,
+    ) -> (Vec<f32>, [f32; PANEL]) {
+        let Memory { weights, codes, chosen, .. } = memory;
+        let (mut sums, mut denominator) = (vec![0i32; self.values.columns() * PANEL], [0.0; PANEL]);
+        for chunk in chunks(keys) {
             let coding = Coding {
                 first: chunk.start,
                 scales: &self.value_sizes[chunk.clone()],
-                value_steps: &value_steps,
-                mass_steps: &mass_steps,
-                most: self.options.most,
+                value_steps: &steps.value,
+                mass_steps: &steps.mass,
+                most: steps.most,
             };
             chosen.resize(chunk.len().div_ceil(kernel::WORD) * PANEL, 0);
+            let weights = part_of(weights, &chunk, keys);
             kernel::code_weights(self.level, weights, &coding, codes, chosen, &mut denominator);
             kernel::weighted_code_sum(self.level, codes, &self.values, &mut sums);
             kernel::for_chosen(chosen, |at, mut lanes| {
@@ -281,17 +332,45 @@ impl Scan {
                 }
             });
         }
-        let step: [f32; PANEL] = value_steps.map(|steps| 1.0 / steps / f32::from(i8::MAX));
         let mut numerator: Vec<f32> = sums.iter().map(|&x| x as f32).collect();
+        let step = steps.value.map(|steps| 1.0 / steps / f32::from(i8::MAX));
         kernel::scale_lanes(self.level, &mut numerator, &step);
-        let mut log_scale = whole.running.max.map(|max| max * LN_2);
-        for (scale, denominator) in log_scale.iter_mut().zip(denominator) {
-            if denominator == 0.0 {
-                *scale = f32::NEG_INFINITY;
-            }
-        }
-        Panel { log_scale, numerator, denominator }
+        (numerator, denominator)
     }
+
+    /// Sums in f32.
+    fn sum_whole(&self, weights: &mut [f32], keys: &Range<usize>) -> (Vec<f32>, [f32; PANEL]) {
+        let mut numerator = vec![0.0; self.value.cols() * PANEL];
+        let end = keys.end.min(self.value.rows()).max(keys.start);
+        for chunk in chunks(&(keys.start..end)) {
+            let weights = part_of(weights, &chunk, keys);
+            kernel::weighted_sum(self.level, weights, self.value, &Keys::Range(chunk), &mut numerator);
+        }
+        let mut denominator = [0.0; PANEL];
+        kernel::add_lanes(self.level, weights, &mut denominator);
+        (numerator, denominator)
+    }
+
+    /// max_j w σ of every lane.
+    fn largest(&self, weights: &[f32], keys: &Range<usize>) -> [f32; PANEL] {
+        let mut tops = [0.0f32; PANEL];
+        for (weights, size) in weights.as_chunks::<PANEL>().0.iter().zip(&self.value_sizes[keys.clone()]) {
+            tops.iter_mut().zip(weights).for_each(|(top, w)| *top = top.max(w * size));
+        }
+        tops
+    }
+}
+
+/// How many steps there are in weights; see [`Coding`].
+struct Steps {
+    value: [f32; PANEL],
+    mass: [f32; PANEL],
+    most: u8,
+}
+
+/// The panel rows of a chunk among those of `keys`.
+fn part_of<'w>(weights: &'w mut [f32], chunk: &Range<usize>, keys: &Range<usize>) -> &'w mut [f32] {
+    &mut weights[(chunk.start - keys.start) * PANEL..(chunk.end - keys.start) * PANEL]
 }
 
 /// 2^(from − to), 0 where `from` is −∞.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BACKGROUNDS, Case, SUPPORTS};
+use common::{BACKGROUNDS, Case, SCAN, SUPPORTS};
 use half::{bf16, f16};
 use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::{Clusters, Round, TopK};
@@ -40,7 +40,7 @@ fn methods() -> impl Iterator<Item = (usize, usize, Method)> {
     let case = Case { d: D, ..Case::plain() };
     (0..SUPPORTS).flat_map(move |s| {
         let case = case.clone();
-        (0..BACKGROUNDS).map(move |b| (s, b, case.method(s, b)))
+        (0..BACKGROUNDS).chain([SCAN]).map(move |b| (s, b, case.method(s, b)))
     })
 }
 

@@ -31,7 +31,9 @@
 use crate::map::{FeatureMap, LogFeatures, Role};
 use crate::tile::FeatureTile;
 use scatterbrain_core::kernel::{self, PANEL};
-use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Summary, TILE_ROWS, Tile, TileBackground};
+use scatterbrain_core::tile::{
+    Background, Causality, KeyHead, Keys, Selection, Summary, TILE_ROWS, Tile, TileBackground,
+};
 use scatterbrain_core::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;

@@ -136,11 +136,8 @@ impl Work<'_> {
         }
         let entries = if self.subtracts { &mut entries[..scores.len()] } else { &mut [][..] };
         hide(head, &self.tile, lanes, keys, seen, at, scores, entries);
-        let subtract = self.subtracts.then_some(Subtract {
-            entries,
-            log_scale: &lanes.log_scale,
-            taken: &mut lanes.taken,
-        });
+        let subtract =
+            self.subtracts.then_some(Subtract { entries, log_scale: &lanes.log_scale, taken: &mut lanes.taken });
         if kernel::softmax(head.level, scores, &mut lanes.running, subtract) {
             let numerator = &mut numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
             kernel::scale_lanes(head.level, numerator, &lanes.running.rescale);

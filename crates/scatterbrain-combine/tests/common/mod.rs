@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
-use scatterbrain_combine::{HashSupport, Method, QuantisedTopK, ReformerSupport, SmyrfSupport};
+use scatterbrain_combine::{HashSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
@@ -24,6 +24,9 @@ pub const BACKGROUNDS: usize = 9;
 pub const SIGNED: usize = 6;
 /// The background of centroids, which has no feature map.
 pub const CENTROIDS: usize = 8;
+
+/// The background of scans, which the oracle does not know: its rounding decides by the last bits of f32.
+pub const SCAN: usize = 9;
 
 const FEATURES: usize = 12;
 /// A row whose denominator is less of its terms may be answered by exact attention: the library's limit is 1/4096 of
@@ -181,6 +184,13 @@ impl Case {
         let support = self.support(support);
         if background == CENTROIDS {
             let far = self.centroids();
+            return match support {
+                None => Method::low_rank(far),
+                Some(s) => Method::scatterbrain_shared(s, Arc::new(far)),
+            };
+        }
+        if background == SCAN {
+            let far = ScanBackground::new(1.0 / 16.0).unwrap().with_steps(1 + (self.seed % 127) as u8).unwrap();
             return match support {
                 None => Method::low_rank(far),
                 Some(s) => Method::scatterbrain_shared(s, Arc::new(far)),

@@ -25,6 +25,9 @@ impl<'a> RowQuads<'a> {
     }
 }
 
+/// What is added to the sums over even and over odd pairs of columns, modulo 2¹⁶.
+pub(crate) type Start = [i16; 2];
+
 /// An operation that needs [`Quads`] beside pulp's vectors.
 pub(crate) trait WithQuads {
     /// Runs at a level.
@@ -33,13 +36,14 @@ pub(crate) trait WithQuads {
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
-    /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus `start`: exact where the sum fits in
-    /// 16 bits, whatever partial sums do.
+    /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus both parts of `start`: exact where the
+    /// sum over the even pairs of columns plus the first part, and that over the odd pairs plus the second, fit in 16 bits,
+    /// whatever partial sums do.
     fn dots<const N: usize>(
         self,
         panel: &[PanelQuad],
         rows: [&[[u8; 4]]; N],
-        start: &[i32; PANEL],
+        start: &[Start; PANEL],
     ) -> [[i32; PANEL]; N];
 
     /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. No sum of
@@ -67,19 +71,20 @@ impl Quads for Plain {
         self,
         panel: &[PanelQuad],
         rows: [&[[u8; 4]]; N],
-        start: &[i32; PANEL],
+        start: &[Start; PANEL],
     ) -> [[i32; PANEL]; N] {
-        let mut sums = [*start; N];
+        let mut sums = [start.map(|halves| halves.map(i32::from)); N];
         for (at, lanes) in panel.iter().enumerate() {
             for (sum, row) in sums.iter_mut().zip(&rows) {
                 for (sum, lane) in sum.iter_mut().zip(lanes) {
-                    let products = lane.iter().zip(row[at]).map(|(q, k)| i32::from(*q) * i32::from(k));
-                    *sum = sum.wrapping_add(products.sum());
+                    let product = |c: usize| i32::from(lane[c]) * i32::from(row[at][c]);
+                    sum[0] = sum[0].wrapping_add(product(0) + product(1));
+                    sum[1] = sum[1].wrapping_add(product(2) + product(3));
                 }
             }
         }
-        // What 16 bits keep.
-        sums.map(|lanes| lanes.map(|sum| i32::from(sum as i16)))
+        // What 16 bits keep of each.
+        sums.map(|lanes| lanes.map(|[even, odd]| i32::from(even as i16) + i32::from(odd as i16)))
     }
 
     #[inline(always)]
@@ -94,7 +99,8 @@ impl Quads for Plain {
         for (codes, place) in codes.iter().zip(places) {
             for (sum, four) in sums.iter_mut().zip(rows.at::<N>(*place, column)) {
                 for (sum, code) in sum.iter_mut().zip(codes) {
-                    *sum += code.to_le_bytes().iter().zip(four).map(|(c, x)| i32::from(*c) * i32::from(*x)).sum::<i32>();
+                    *sum +=
+                        code.to_le_bytes().iter().zip(four).map(|(c, x)| i32::from(*c) * i32::from(*x)).sum::<i32>();
                 }
             }
         }
@@ -110,13 +116,11 @@ impl Quads for pulp::x86::V3 {
         self,
         panel: &[PanelQuad],
         rows: [&[[u8; 4]]; N],
-        start: &[i32; PANEL],
+        start: &[Start; PANEL],
     ) -> [[i32; PANEL]; N] {
         use std::arch::x86_64::__m256i;
         let (avx, avx2) = (self.avx, self.avx2);
-        let low = avx._mm256_set1_epi32(0xffff);
         let start: [__m256i; 2] = pulp::cast(*start);
-        let start = [avx2._mm256_and_si256(start[0], low), avx2._mm256_and_si256(start[1], low)];
         let mut sums = [start; N];
         let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
         for (at, lanes) in panel.iter().enumerate() {
@@ -127,13 +131,11 @@ impl Quads for pulp::x86::V3 {
                 sum[1] = avx2._mm256_add_epi16(sum[1], avx2._mm256_maddubs_epi16(row, lanes[1]));
             }
         }
+        let one = avx._mm256_set1_epi16(1);
         let mut out = [[0; PANEL]; N];
+        // A plain loop: `map` would be a call without the instruction set.
         for (out, sum) in out.iter_mut().zip(sums) {
-            let join = |sum| {
-                let both = avx2._mm256_add_epi16(sum, avx2._mm256_slli_epi32::<16>(sum));
-                avx2._mm256_srai_epi32::<16>(both)
-            };
-            *out = pulp::cast([join(sum[0]), join(sum[1])]);
+            *out = pulp::cast([avx2._mm256_madd_epi16(sum[0], one), avx2._mm256_madd_epi16(sum[1], one)]);
         }
         out
     }

@@ -15,8 +15,10 @@ const GROUP: usize = 4;
 /// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Golden section of 256: multiples of it, modulo 256, fall evenly however many are taken.
-const STEP: usize = 158;
+/// Keys over which fractions go through all multiples of their inverse.
+const PERIOD: usize = 256;
+/// Near the golden section of the period and odd: multiples of it fall evenly however many are taken.
+const STEP: usize = 157;
 
 /// Codes of a panel's weights on consecutive keys, by groups of four; groups of zeros are left out.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +50,9 @@ pub struct Coding<'a> {
 /// ```text
 /// x[j][r] = w[j][r] · scales[j] · value_steps[r]
 /// heavy[j][r]  ⇔  max(x[j][r], w[j][r] · mass_steps[r]) > most
-/// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy       t_j = ((158·j mod 256) + ½)/256
+/// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy
 /// light[r] += Σ_j w[j][r] over those that are not heavy
+/// t_j = ((157·(j + 148·b) mod 256) + u)/256        b = ⌊j/256⌋, u = fractional part of b·(√5 − 1)/2
 /// ```
 ///
 /// Bit b of `heavy[w][r]` says whether key `32·w + b` of lane r is heavy. `codes` is overwritten.
@@ -174,12 +177,11 @@ fn encode<S: Simd, const HEAVY: bool>(
     pair: usize,
     steps: &Steps<S>,
 ) -> Encoded<S> {
-    let offsets: &[f32; GROUP] = OFFSETS[first % OFFSETS.len()..].first_chunk().expect("a group");
+    let offsets = offsets(first);
     let (round, zero, none) = (simd.splat_f32s(ROUND), simd.splat_f32s(0.0), simd.splat_u32s(0));
     // What shifting leaves of the bits of ROUND.
     let rest = 0u32.wrapping_sub(ROUND.to_bits()).wrapping_sub(ROUND.to_bits() << 8);
-    let mut out =
-        Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], largest: [zero; 2] };
+    let mut out = Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], largest: [zero; 2] };
     for o in 0..GROUP {
         let (scale, offset) = (simd.splat_f32s(scales[o]), simd.splat_f32s(offsets[o]));
         let (shift, bit) = (simd.splat_u32s(8 * o as u32), simd.splat_u32s(1 << o));
@@ -203,15 +205,38 @@ fn encode<S: Simd, const HEAVY: bool>(
     out
 }
 
-/// Fractions that keys round up from, less ½: t_j − ½.
-const OFFSETS: [f32; 256] = {
-    let mut offsets = [0.0; 256];
+/// t_j − ½ of a group.
+#[inline(always)]
+fn offsets(first: usize) -> [f32; GROUP] {
+    let block = first / PERIOD;
+    let offsets: &[f32; GROUP] =
+        OFFSETS[first.wrapping_add(148 * block) % PERIOD..].first_chunk().expect("a group in the period");
+    let fine = FINE[block % FINE.len()];
+    [offsets[0] + fine, offsets[1] + fine, offsets[2] + fine, offsets[3] + fine]
+}
+
+/// Multiples of 1/256, less ½.
+const OFFSETS: [f32; PERIOD] = {
+    let mut offsets = [0.0; PERIOD];
     let mut key = 0;
-    while key < offsets.len() {
-        offsets[key] = ((key * STEP % 256) as f32 + 0.5) / 256.0 - 0.5;
+    while key < PERIOD {
+        offsets[key] = (key * STEP % PERIOD) as f32 / PERIOD as f32 - 0.5;
         key += 1;
     }
     offsets
+};
+
+/// What is under 1/256: multiples of the golden section.
+const FINE: [f32; 64] = {
+    let mut fine = [0.0; 64];
+    let mut block = 0;
+    while block < fine.len() {
+        let golden = block as f64 * 0.618_033_988_749_894_9;
+        // A hair more than 0, so that a weight of 0 never rounds up or a whole number down.
+        fine[block] = ((golden - golden as u32 as f64).max(1e-3) / PERIOD as f64) as f32;
+        block += 1;
+    }
+    fine
 };
 
 /// Drops groups of zeros and finds runs whose sums over the even and over the odd pairs of rows fit in 16 bits: both are
@@ -264,13 +289,15 @@ mod tests {
 
     #[test]
     fn fractions_are_even() {
-        for length in [4, 64, 256, 1000] {
-            for start in 0..256 {
-                let mut t: Vec<f32> = (start..start + length).map(|key| OFFSETS[key % 256] + 0.5).collect();
+        for length in [4, 64, 256, 1000, 8192] {
+            for start in (0..512).step_by(GROUP) {
+                let groups = (start..start + length).step_by(GROUP);
+                let mut t: Vec<f32> = groups.flat_map(offsets).map(|x| x + 0.5).collect();
+                assert!(t.iter().all(|t| (0.0..1.0).contains(t)));
                 t.sort_by(f32::total_cmp);
                 let off = t.iter().enumerate().map(|(at, t)| (t - (at as f32 + 0.5) / length as f32).abs());
-                // Three distances at most, by the three-gap theorem; measured: 2.2 steps of length, or of 256.
-                assert!(off.fold(0.0, f32::max) < 2.5 / length.min(256) as f32, "{length} from {start}");
+                let off = off.fold(0.0, f32::max);
+                assert!(off < 3.0 / length.min(PERIOD) as f32, "{length} from {start}: {}", off * length as f32);
             }
         }
     }

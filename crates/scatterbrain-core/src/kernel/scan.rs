@@ -6,7 +6,7 @@
 
 use super::{PANEL, QUAD};
 use crate::Level;
-use crate::arch::quads::{PanelQuad, Quads, WithQuads};
+use crate::arch::quads::{PanelQuad, Quads, Start, WithQuads};
 use pulp::Simd;
 
 /// The largest code of a key that [`scan()`] takes: it is stored as `code + KEY_CODE`, in seven bits without sign.
@@ -17,8 +17,8 @@ pub const KEY_CODE: i8 = 63;
 pub struct QueryCodes {
     panel: Vec<PanelQuad>,
     scales: [f32; PANEL],
-    /// What the keys' offsets add to a product, negated.
-    start: [i32; PANEL],
+    /// What the keys' offsets add to the two parts of a product, negated.
+    start: [Start; PANEL],
 }
 
 impl QueryCodes {
@@ -29,22 +29,26 @@ impl QueryCodes {
     pub fn new(codes: &[i8], width: usize, scales: &[f32]) -> Self {
         assert!(width.is_multiple_of(QUAD) && codes.len() == width * scales.len(), "codes and scales");
         let mut packed =
-            QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start: [0; PANEL] };
+            QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start: [[0; 2]; PANEL] };
         packed.scales[..scales.len()].copy_from_slice(scales);
         for (lane, row) in codes.chunks_exact(width).enumerate() {
             for (column, quad) in packed.panel.iter_mut().zip(row.as_chunks().0) {
                 column[lane] = *quad;
             }
-            packed.start[lane] = -i32::from(KEY_CODE) * row.iter().map(|&x| i32::from(x)).sum::<i32>();
+            for [a, b, c, d] in row.as_chunks().0 {
+                let offset = |x: i8, y: i8| i16::from(KEY_CODE).wrapping_mul(i16::from(x) + i16::from(y));
+                packed.start[lane][0] = packed.start[lane][0].wrapping_sub(offset(*a, *b));
+                packed.start[lane][1] = packed.start[lane][1].wrapping_sub(offset(*c, *d));
+            }
         }
         packed
     }
 }
 
-/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, the sum in 16 bits that wrap
-/// around.
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, the sum over even and that
+/// over odd pairs of columns each in 16 bits that wrap around.
 ///
-/// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) have sums that fit.
+/// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) within [`super::product_limit`] have sums that fit.
 ///
 /// # Panics
 /// If `keys` has not as many bytes a key as `query` has columns, or one of them exceeds 127 (in debug builds), or `out`

@@ -97,7 +97,13 @@ impl WithSimd for Softmax<'_> {
 
 /// Moves the references of one vector of lanes and returns what scores are taken from.
 #[inline(always)]
-pub(super) fn raise<S: Simd>(simd: S, scores: &[[f32; PANEL]], running: &mut Running, v: usize, moved: &mut bool) -> S::f32s {
+pub(super) fn raise<S: Simd>(
+    simd: S,
+    scores: &[[f32; PANEL]],
+    running: &mut Running,
+    v: usize,
+    moved: &mut bool,
+) -> S::f32s {
     let mut tops = [simd.splat_f32s(f32::NEG_INFINITY); 2];
     let (pairs, last) = scores.as_chunks::<2>();
     for [a, b] in pairs {

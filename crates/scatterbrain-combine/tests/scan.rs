@@ -1,0 +1,189 @@
+//! The background of scans against its definition, in plain loops over the codes.
+//!
+//! Whether a product lies over or under a step is up to the last bits of f32, so a rounded product is compared with the
+//! definition to one step, and which keys are heavy only where they are clearly so.
+
+mod common;
+
+use common::Case;
+use proptest::prelude::*;
+use scatterbrain_blocks::{WindowSupport, to_dense_mask};
+use scatterbrain_combine::{Method, Options, ScanBackground, attend, dense_matrix};
+use scatterbrain_core::tile::Head;
+use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Seed, Tensor};
+use scatterbrain_hash::QuantisedRows;
+
+/// Weights of 2^x in lower precision, and sums in f32.
+const RELATIVE: f64 = 1e-3;
+
+/// w_ij of one head, 0 where hidden, each row over its largest.
+fn weights(query: Matrix<'_>, key: Matrix<'_>, scale: f32, mask: &HeadMask<'_>) -> Vec<f64> {
+    let level = Level::scalar();
+    let (q, k) = (QuantisedRows::new(level, query, 127).unwrap(), QuantisedRows::new(level, key, 63).unwrap());
+    let mut weights = Vec::new();
+    for i in 0..mask.n() {
+        let logit = |j: usize| {
+            let products = q.row(i).iter().zip(k.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            products.sum::<f64>() * f64::from(q.scales()[i]) * f64::from(k.scales()[j]) * f64::from(scale)
+        };
+        let logits: Vec<_> = (0..mask.m()).map(|j| mask.sees(i, j).then(|| logit(j))).collect();
+        let top = logits.iter().flatten().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        weights.extend(logits.iter().map(|x| x.map_or(0.0, |x| (x - top).exp())));
+    }
+    weights
+}
+
+/// Every entry of the matrix of a case: a heavy or supported one exact, a light one within a step of its weight.
+fn check(case: &Case, share: f32, most: u8, window: Option<usize>) {
+    let far = ScanBackground::new(share).unwrap().with_steps(most).unwrap();
+    let method = match window {
+        Some(window) => Method::scatterbrain(WindowSupport::around(window).unwrap(), far),
+        None => Method::low_rank(far),
+    };
+    let options = Options { scale: Some(case.scale), ..Options::default() };
+    case.with_inputs(|query, key, _, mask| {
+        let matrices = dense_matrix(query, key, mask, &method, &options).unwrap();
+        for (bh, matrix) in matrices.iter().enumerate() {
+            let (b, h) = (bh / case.heads(), bh % case.heads());
+            let mask = mask.head(b, h, case.n, case.m);
+            let (query, key) = (query.head(b, h), key.head(b, h / case.group));
+            let (query, key) = (query.matrix(), key.matrix());
+            let weights = weights(query, key, case.scale, &mask);
+            let head = Head { query, key, scale: case.scale, mask: &mask, level: Level::scalar() };
+            let near = window.map(|w| to_dense_mask(&WindowSupport::around(w).unwrap(), &head).unwrap());
+            for i in 0..case.n {
+                let near = |j: usize| near.as_ref().is_some_and(|near| near[i * case.m + j]);
+                let row = &weights[i * case.m..(i + 1) * case.m];
+                let entries = &matrix.normalised[i * case.m..(i + 1) * case.m];
+                let exact: Vec<f64> = (0..case.m).map(|j| logit(query.row(i), key.row(j), case.scale)).collect();
+                check_row(
+                    row,
+                    entries,
+                    &exact,
+                    &near,
+                    f64::from(share),
+                    f64::from(most),
+                    f64::from(matrix.log_sum_exp[i]),
+                );
+            }
+        }
+    });
+}
+
+fn logit(q: &[f32], k: &[f32], scale: f32) -> f64 {
+    q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale)
+}
+
+/// `row`: w of the scan over its largest; `entries` over the denominator e^lse.
+fn check_row(
+    row: &[f64],
+    entries: &[f32],
+    exact: &[f64],
+    near: &impl Fn(usize) -> bool,
+    share: f64,
+    most: f64,
+    lse: f64,
+) {
+    let total: f64 = row.iter().sum();
+    if total == 0.0 {
+        assert!(entries.iter().all(|x| *x == 0.0) && lse == f64::NEG_INFINITY);
+        return;
+    }
+    // The scan's weights in units of the denominator: light entries say it, as their sum is known only through them.
+    let shares: Vec<f64> = row.iter().map(|w| w / total).collect();
+    let mut light = Vec::new();
+    for (j, entry) in entries.iter().enumerate() {
+        let (entry, want) = (f64::from(*entry), (exact[j] - lse).exp());
+        if row[j] == 0.0 && !near(j) {
+            assert!(entry.abs() < 1e-30, "a hidden key has {entry}");
+        } else if near(j) && row[j] > 0.0 || shares[j] > share * (1.0 + RELATIVE) {
+            // The rounding of a logit, which may be some hundred.
+            assert!(
+                (entry - want).abs() <= (1e-5 + 1e-6 * exact[j].abs()) * want + 1e-7,
+                "key {j}: {entry} for exactly {want}"
+            );
+        } else if shares[j] < share * (1.0 - RELATIVE) {
+            light.push((shares[j], entry));
+        }
+    }
+    // A light entry is its weight but for a step: entry = factor · (share_j ± step), the factor total/denominator.
+    let step = share / most;
+    let (low, high) = light.iter().fold((0.0f64, f64::INFINITY), |(low, high), (s, entry)| {
+        (
+            low.max((entry - 1e-7) / (s * (1.0 + RELATIVE) + step)),
+            high.min((entry + 1e-7) / (s * (1.0 - RELATIVE) - step).max(1e-30)),
+        )
+    });
+    assert!(low <= high * (1.0 + RELATIVE), "no factor between {low} and {high} fits the light entries");
+    // A product is rounded up as often as its fraction says: variances of at most a fourth of a squared step, by seven
+    // deviations (weights and where keys round are unrelated here).
+    let sum: f64 = entries.iter().map(|x| f64::from(*x)).sum();
+    let keys = light.len() as f64;
+    assert!(
+        (sum - 1.0).abs() <= low.max(1.0) * step * (1.0 + 3.5 * keys.sqrt()) + RELATIVE,
+        "a row sums to {sum}, {keys} light keys, a step {step}, factor from {low} to {high}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn entries_are_exact_or_within_a_step(
+        mut case in common::case(), share in 2usize..200, most in 1u8..=127, window in proptest::option::of(1usize..40)
+    ) {
+        case.spread = case.spread.min(3.0);
+        check(&case, 1.0 / share as f32, most, window);
+    }
+}
+
+/// At a small share the output is that of exact attention but for codes of the scan.
+#[test]
+fn small_shares_come_near_exact_attention() {
+    let case = Case { n: 256, m: 256, d: 32, d_v: 16, scale: 0.3, causal: true, ..Case::plain() };
+    let options = Options { scale: Some(case.scale), ..Options::default() };
+    let error = |method: &Method| {
+        case.with_inputs(|q, k, v, mask| {
+            let got = attend(q, k, v, mask, method, &options).unwrap().output;
+            let want = attend(q, k, v, mask, &Method::exact(), &options).unwrap().output;
+            let square = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            let off: Vec<f32> = got.iter().zip(&want).map(|(a, b)| a - b).collect();
+            (square(&off) / square(&want)).sqrt()
+        })
+    };
+    let far = |share: usize, most| {
+        Method::low_rank(ScanBackground::new(1.0 / share as f32).unwrap().with_steps(most).unwrap())
+    };
+    let (coarse, fine) = (error(&far(8, 15)), error(&far(128, 127)));
+    // Measured: 0.100 and 0.0020; twice that.
+    assert!(coarse < 0.2 && fine < 0.004, "{coarse} {fine}");
+}
+
+/// Thousands of keys under one step are not lost.
+#[test]
+fn what_is_under_a_step_adds_up() {
+    let (n, m, d) = (16, 4096, 8);
+    let mut rng = Seed(3).stream(0);
+    let (query, key) = (vec![0.0; n * d], rng.normals(m * d));
+    let value: Vec<f32> = (0..m).flat_map(|j| [1.0, (j % 2) as f32, rng.normal() as f32]).collect();
+    let query = Tensor::f32("query", &query, [1, 1, n, d]).unwrap();
+    let key = Tensor::f32("key", &key, [1, 1, m, d]).unwrap();
+    let value = Tensor::f32("value", &value, [1, 1, m, 3]).unwrap();
+    let method = Method::low_rank(ScanBackground::new(0.5).unwrap().with_steps(20).unwrap());
+    let got = attend(&query, &key, &value, &Mask::default(), &method, &Options::default()).unwrap().output;
+    for row in got.chunks(3) {
+        // 4096 weights of a hundredth of a step each; even fractions leave less than three steps of 1/40.
+        assert!((row[0] - 1.0).abs() < 0.075 && (row[1] - 0.5).abs() < 0.075, "{row:?}");
+    }
+}
+
+#[test]
+fn shares_and_steps_are_checked() {
+    for share in [0.0, -1.0, 1.5, f32::NAN, f32::INFINITY, 1e-6] {
+        assert!(ScanBackground::new(share).unwrap_err().to_string().starts_with("share: "), "{share}");
+    }
+    for most in [0, 128, 255] {
+        let error = ScanBackground::new(0.1).unwrap().with_steps(most).unwrap_err();
+        assert!(error.to_string().starts_with("steps: "));
+    }
+}
