@@ -37,7 +37,7 @@ pub use preset::Preset;
 pub use scatterbrain_blocks as blocks;
 pub use scatterbrain_combine::{
     Attention, ClusterSupport, DenseHead, HashSupport, HeadReport, Method, Options, Partial, ReformerSupport, Report,
-    SmyrfSupport, attend, attend_into, decompose, dense_matrix, merge,
+    SmyrfSupport, attend, attend_into, decompose, dense_matrix, merge, plan,
 };
 pub use scatterbrain_core::tile::Causality;
 pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Matrix, Result, Seed, Tensor, Window, WindowAlign};

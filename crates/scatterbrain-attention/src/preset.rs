@@ -35,7 +35,7 @@ const SINKS: usize = 4;
 /// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
 /// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
-/// | `scatterbrain-scan` | pairs of more than 1/b of their row | all others in 8 bits |
+/// | `scatterbrain-scan` | pairs of more than 2/b of their row | all others in 8 bits |
 /// | `int8` | – | all pairs: scores, weights and values in 8 bits |
 /// | `int8-scores` | – | all pairs: scores in 8 bits |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -186,9 +186,9 @@ impl Preset {
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
             }
             Preset::ScatterbrainScan => {
-                let share = 1.0 / budget as f32;
-                let steps = std::env::var("STEPS").map_or(127, |s| s.parse().unwrap());
-                (Method::low_rank(ScanBackground::new(share)?.with_steps(steps)?), budget)
+                // At most 2/share keys are heavy.
+                let share = (2.0 / budget as f32).clamp(2f32.powi(-16), 1.0);
+                (Method::low_rank(ScanBackground::new(share)?), keys(1))
             }
         };
         method.with_budget(budget, units)

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Compare(CompareOptions),
     /// Run one method and write its output to a file
     Attend(AttendOptions),
+    /// Choose a method for each head of one or more layers, and store the choice for other inputs of the model
+    Plan(PlanOptions),
     /// Split the attention matrix of one head into a low-rank and a sparse part
     Decompose(DecomposeOptions),
 }
@@ -36,9 +38,9 @@ pub(crate) struct CompareOptions {
     #[arg(value_name = "FILE.safetensors")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Methods to run, repeatable [default: all]
-    #[arg(long = "method", value_name = "NAME", value_parser = preset(), value_delimiter = ',')]
-    pub(crate) methods: Vec<Preset>,
+    /// Methods to run, repeatable [default: all; with --plan, auto]
+    #[arg(long = "method", value_name = "NAME", value_parser = choice(), value_delimiter = ',')]
+    pub(crate) methods: Vec<Choice>,
 
     /// Timed calls of each method; medians are printed
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
@@ -47,6 +49,9 @@ pub(crate) struct CompareOptions {
     /// Print one JSON object and nothing else
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) source: PlanSource,
 
     #[command(flatten)]
     pub(crate) common: CommonOptions,
@@ -60,15 +65,88 @@ pub(crate) struct AttendOptions {
     pub(crate) file: PathBuf,
 
     /// The method
-    #[arg(long, value_name = "NAME", value_parser = preset())]
-    pub(crate) method: Preset,
+    #[arg(long, value_name = "NAME", value_parser = choice())]
+    pub(crate) method: Choice,
 
     /// Where to write `output` and `log_sum_exp`; an old file is replaced only by a complete new one
     #[arg(short, long, value_name = "OUT.safetensors")]
     pub(crate) output: PathBuf,
 
     #[command(flatten)]
+    pub(crate) source: PlanSource,
+
+    #[command(flatten)]
     pub(crate) common: CommonOptions,
+}
+
+/// `scatterbrain plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanOptions {
+    /// Inputs of one model, each a layer: it is called by the metadata `layer`, or by the file's name without folder and
+    /// ending
+    #[arg(value_name = "FILE.safetensors", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where to write the plan; an old file is replaced only by a complete new one [default: to stdout]
+    #[arg(short, long, value_name = "PLAN.json")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// What `auto` is to keep.
+#[derive(Debug, Args)]
+pub(crate) struct RequestOptions {
+    /// The mean relative output error that `auto` may have in each head [default: 0.05, or --budget where that is given]
+    #[arg(long, value_name = "E", value_parser = positive, conflicts_with = "max_time", allow_negative_numbers = true)]
+    pub(crate) max_error: Option<f64>,
+
+    /// The time that `auto` may take, as a part of exact attention's (predicted from counts of operations)
+    #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
+    pub(crate) max_time: Option<f64>,
+}
+
+/// Where the plan of `auto` comes from.
+#[derive(Debug, Args)]
+pub(crate) struct PlanSource {
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    /// A plan that `scatterbrain plan` has stored, for `auto`
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time"])]
+    pub(crate) plan: Option<PathBuf>,
+
+    /// The layer of that plan [default: the input's, or the only one]
+    #[arg(long, value_name = "NAME", requires = "plan")]
+    pub(crate) layer: Option<String>,
+}
+
+/// What may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// A method by its name and a budget.
+    Preset(Preset),
+    /// What a plan says.
+    Auto,
+}
+
+impl Choice {
+    /// All presets, and `auto`.
+    pub(crate) fn all() -> Vec<Self> {
+        Preset::ALL.into_iter().map(Self::Preset).chain([Self::Auto]).collect()
+    }
+
+    /// As the program takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Preset(preset) => preset.name(),
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// `scatterbrain decompose`.
@@ -178,6 +256,11 @@ impl CommonOptions {
         }
     }
 
+    /// Whether the command line says one.
+    pub(crate) fn has_budget(&self) -> bool {
+        self.budget.is_some()
+    }
+
     /// Causality as the command line wants it.
     pub(crate) fn causal(&self) -> Option<bool> {
         match (self.causal, self.no_causal) {
@@ -189,9 +272,14 @@ impl CommonOptions {
 }
 
 /// Method names; clap lists them and suggests the nearest.
-fn preset() -> impl TypedValueParser<Value = Preset> {
-    PossibleValuesParser::new(Preset::ALL.map(Preset::name))
-        .map(|name| Preset::from_name(&name).expect("one of the names listed"))
+fn choice() -> impl TypedValueParser<Value = Choice> {
+    PossibleValuesParser::new(Choice::all().into_iter().map(Choice::name))
+        .map(|name| Preset::from_name(&name).map_or(Choice::Auto, Choice::Preset))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "expected a finite number above 0".into())
 }
 
 fn window(text: &str) -> Result<Window, String> {

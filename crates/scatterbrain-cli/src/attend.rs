@@ -1,9 +1,10 @@
 //! `scatterbrain attend`.
 
-use crate::arguments::AttendOptions;
+use crate::arguments::{AttendOptions, Choice};
 use crate::input::{Input, Sizes};
 use crate::library::{self, Seed};
 use crate::measure::{Call, pool};
+use crate::planning::Planning;
 use anyhow::{Context, Result};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -19,9 +20,16 @@ pub(crate) fn run(options: &AttendOptions) -> Result<()> {
     let input = Input::read(Some(&options.file), &options.common)?;
     let budget = options.common.budget(input.sizes.m)?;
     input.output_len()?;
-    let method = options.method.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?;
     let call = Call::new(&input, true)?;
-    let attention = pool(options.common.threads.into())?
+    let pool = pool(options.common.threads.into())?;
+    let method = match options.method {
+        Choice::Preset(preset) => preset.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
+        Choice::Auto => {
+            let planning = Planning::new(&options.source, &options.common, &input)?;
+            pool.install(|| planning.method(&call))?
+        }
+    };
+    let attention = pool
         .install(|| library::attend(&call.query, &call.key, &call.value, &call.mask, &method, &call.options))
         .with_context(|| options.method.name())?;
     let log_sum_exp = attention.log_sum_exp.context("the library gave no log_sum_exp")?;

@@ -1,11 +1,13 @@
 //! `scatterbrain compare`.
 
-use crate::arguments::CompareOptions;
-use crate::errors::row_errors;
+use crate::arguments::{Choice, CompareOptions};
+use crate::errors::{RowErrors, mean, row_errors};
 use crate::input::Input;
-use crate::library::{Method, Preset, Seed, causality_name};
+use crate::library::plan::{LayerPlan, Request};
+use crate::library::{HeadReport, Method, Preset, Seed, causality_name};
 use crate::matrix::matrix_error;
-use crate::measure::{Call, extra_bytes, pool, times};
+use crate::measure::{Call, extra_bytes, pool, seconds, times};
+use crate::planning::Planning;
 use crate::reference::exact_output;
 use crate::report::{Comparison, HeadResult, InputSummary, MethodResult};
 use crate::table;
@@ -32,9 +34,10 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
 
 fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let budget = options.common.budget(input.sizes.m)?;
-    let presets = presets(options);
+    let choices = choices(options);
+    let planning = Planning::new(&options.source, &options.common, input)?;
     let output_len = input.output_len()?;
-    let progress = progress(input.sizes.batch * input.sizes.heads + 3 * presets.len());
+    let progress = progress(input.sizes.batch * input.sizes.heads + 3 * choices.len());
     progress.set_message("exact, in float64");
     let exact = exact_output(input, output_len, &|| progress.inc(1));
     let mut bench = Bench {
@@ -48,24 +51,29 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
         budget,
         seed: Seed(options.common.seed),
         repeat: options.repeat,
+        planning,
         progress,
     };
     let results =
-        presets.into_iter().map(|preset| bench.result(preset).with_context(|| preset.name())).collect::<Result<_>>()?;
+        choices.into_iter().map(|choice| bench.result(choice).with_context(|| choice.name())).collect::<Result<_>>()?;
     drop(bench);
     Ok(Comparison { input: summary(input), threads: options.common.threads.into(), seed: options.common.seed, results })
 }
 
-/// The methods asked for, each once, in the order asked for.
-fn presets(options: &CompareOptions) -> Vec<Preset> {
-    let mut presets: Vec<Preset> = Vec::new();
-    let asked = if options.methods.is_empty() { &Preset::ALL[..] } else { &options.methods };
-    for &preset in asked {
-        if !presets.contains(&preset) {
-            presets.push(preset);
+/// The methods asked for, each once, in the order asked for; a plan asks for `auto`.
+fn choices(options: &CompareOptions) -> Vec<Choice> {
+    let mut choices: Vec<Choice> = Vec::new();
+    let planned = options.source.plan.as_ref().map(|_| Choice::Auto);
+    let asked = match options.methods.is_empty() && planned.is_none() {
+        true => Choice::all(),
+        false => options.methods.iter().copied().chain(planned).collect(),
+    };
+    for choice in asked {
+        if !choices.contains(&choice) {
+            choices.push(choice);
         }
     }
-    presets
+    choices
 }
 
 fn summary(input: &Input) -> InputSummary {
@@ -103,55 +111,85 @@ struct Bench<'a> {
     budget: usize,
     seed: Seed,
     repeat: u32,
+    planning: Planning,
     progress: ProgressBar,
 }
 
+/// A method as it is run.
+struct Chosen {
+    method: Method,
+    budget: Option<usize>,
+    plan: Option<LayerPlan>,
+    planning_seconds: Option<f64>,
+}
+
 impl Bench<'_> {
-    fn result(&mut self, preset: Preset) -> Result<MethodResult> {
+    fn result(&mut self, choice: Choice) -> Result<MethodResult> {
         let sizes = self.input.sizes;
-        let method = preset.method(self.budget, sizes.d, self.seed, self.input.causal)?;
-        self.step(preset, "memory and error");
+        self.step(choice, "memory and error");
+        let Chosen { method, budget, plan, planning_seconds } = self.choose(choice)?;
         let (report, extra_bytes) = extra_bytes(&self.alone, &self.call, &method, &mut self.output)?;
         let errors = row_errors(&self.exact, &self.output, &sizes);
-        self.step(preset, "time");
+        self.step(choice, "time");
         let pair = (&self.exact_method, &method);
-        let same = preset == Preset::Exact;
+        let same = choice == Choice::Preset(Preset::Exact);
         let times = times(&self.timed, &self.call, pair, same, self.repeat, &mut self.output)?;
-        self.step(preset, "matrix");
+        self.step(choice, "matrix");
+        let heads = heads(&errors, sizes.heads, plan.as_ref(), &report.heads);
         Ok(MethodResult {
-            method: preset.name(),
-            budget: preset.has_budget().then_some(self.budget),
-            units: method.units(),
+            method: choice.name(),
+            budget,
+            units: plan.as_ref().map_or(method.units(), LayerPlan::units),
             causality: causality_name(&method),
             share: report.share,
-            scan_share: None,
+            scan_share: Some(report.scan_share).filter(|&share| share > 0.0),
             error: errors.summary,
             zero_rows: errors.zero_rows,
             matrix_error: matrix_error(self.input, &method)?,
             seconds: times.seconds,
             setup_seconds: times.setup_seconds,
-            planning_seconds: None,
+            planning_seconds,
+            planned_error: mean(heads.iter().filter_map(|h| h.planned_error)),
+            fallback_heads: plan.map(|_| heads.iter().filter(|h| h.fallback).count()),
             exact_seconds: times.exact_seconds,
             speedup: times.exact_seconds / times.seconds,
             extra_bytes,
             dense_bytes: sizes.n.saturating_mul(sizes.m).saturating_mul(4),
-            heads: heads(&errors.heads, sizes.heads),
+            heads,
         })
     }
 
-    fn step(&self, preset: Preset, what: &str) {
-        self.progress.set_message(format!("{}: {what}", preset.name()));
+    fn choose(&self, choice: Choice) -> Result<Chosen> {
+        let Choice::Preset(preset) = choice else {
+            let plan = self.timed.install(|| self.planning.plan(&self.call))?;
+            let fresh = self.planning.is_fresh();
+            let time = || seconds(&self.timed, self.repeat, || self.planning.plan(&self.call));
+            let budget = match plan.request {
+                Request::Units(units) => Some(units),
+                Request::Error(_) | Request::Time(_) => None,
+            };
+            let planning_seconds = fresh.then(time).transpose()?;
+            return Ok(Chosen { method: Method::planned(plan.clone()), budget, plan: Some(plan), planning_seconds });
+        };
+        let method = preset.method(self.budget, self.input.sizes.d, self.seed, self.input.causal)?;
+        let budget = preset.has_budget().then_some(self.budget);
+        Ok(Chosen { method, budget, plan: None, planning_seconds: None })
+    }
+
+    fn step(&self, choice: Choice, what: &str) {
+        self.progress.set_message(format!("{}: {what}", choice.name()));
         self.progress.inc(1);
     }
 }
 
-fn heads(errors: &[Option<f64>], heads: usize) -> Vec<HeadResult> {
-    let result = |(index, error): (usize, &Option<f64>)| HeadResult {
+/// Heads batch-major, with what a plan promised of each.
+fn heads(errors: &RowErrors, heads: usize, plan: Option<&LayerPlan>, reports: &[HeadReport]) -> Vec<HeadResult> {
+    let result = |(index, (error, report)): (usize, (&Option<f64>, &HeadReport))| HeadResult {
         batch: index / heads,
         head: index % heads,
         error: *error,
-        planned_error: None,
-        fallback: false,
+        planned_error: plan.map(|p| if report.fallback { 0.0 } else { p.heads[index % heads].error_bound }),
+        fallback: report.fallback,
     };
-    errors.iter().enumerate().map(result).collect()
+    errors.heads.iter().zip(reports).enumerate().map(result).collect()
 }

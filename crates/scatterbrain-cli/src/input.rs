@@ -19,6 +19,8 @@ pub(crate) struct Input {
     pub(crate) file: String,
     /// The model a capture comes from, where the file says so.
     pub(crate) model: Option<String>,
+    /// The layer of the model, the same.
+    pub(crate) layer: Option<String>,
     /// All sizes.
     pub(crate) sizes: Sizes,
     /// `[batch, heads, n, d]`.
@@ -99,6 +101,7 @@ impl Input {
         Ok(Input {
             file,
             model: metadata.get("model").cloned(),
+            layer: metadata.get("layer").cloned(),
             sizes,
             key_lengths: read_key_lengths(&tensors, &sizes)?,
             allowed: Allowed::read(&tensors, &sizes)?,

@@ -1,8 +1,8 @@
 //! Everything the program takes from the library, in one place.
 
 pub(crate) use scatterbrain_attention::{
-    Data, Error, Level, Mask, MaskTensor, Matrix, Method, Options, Preset, Report, Seed, Tensor, Window, WindowAlign,
-    attend, attend_into, decompose,
+    Data, Error, HeadReport, Level, Mask, MaskTensor, Matrix, Method, Options, Preset, Report, Seed, Tensor, Window,
+    WindowAlign, attend, attend_into, decompose, plan,
 };
 
 /// Whether a row may depend on later tokens, in the contract's words.

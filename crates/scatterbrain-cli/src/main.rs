@@ -11,6 +11,8 @@ mod input;
 mod library;
 mod matrix;
 mod measure;
+mod plan;
+mod planning;
 mod reference;
 mod report;
 mod table;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Attend(options) => attend::run(&options),
+        Command::Plan(options) => plan::run(&options),
         Command::Decompose(options) => decompose::run(&options),
     };
     match result {

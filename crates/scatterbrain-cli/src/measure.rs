@@ -3,6 +3,7 @@
 use crate::HEAP;
 use crate::errors::quantile;
 use crate::input::Input;
+use crate::library::plan::{self, LayerPlan, PlanOptions};
 use crate::library::{self, Mask, Method, Options, Report, Tensor};
 use anyhow::{Context, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -48,6 +49,14 @@ impl<'a> Call<'a> {
     /// What the library refuses.
     pub(crate) fn run(&self, method: &Method, output: &mut [f32]) -> Result<Report, library::Error> {
         library::attend_into(&self.query, &self.key, &self.value, &self.mask, method, &self.options, output, None)
+    }
+
+    /// A plan from this input.
+    ///
+    /// # Errors
+    /// What the library refuses.
+    pub(crate) fn plan(&self, options: &PlanOptions) -> Result<LayerPlan, library::Error> {
+        plan::plan(&self.query, &self.key, &self.value, &self.mask, options, &self.options)
     }
 
     fn timed(&self, method: &Method, output: &mut [f32]) -> Result<(f64, f64), library::Error> {
@@ -110,6 +119,25 @@ pub(crate) fn times(
     let seconds = median(seconds);
     let exact_seconds = if same { seconds } else { median(exact_seconds) };
     Ok(Times { seconds, setup_seconds: median(setup), exact_seconds })
+}
+
+/// Seconds that `work` takes, the median of `repeat`.
+///
+/// # Errors
+/// What `work` returns.
+pub(crate) fn seconds<T, E: Send>(
+    pool: &ThreadPool,
+    repeat: u32,
+    work: impl Fn() -> Result<T, E> + Sync,
+) -> Result<f64, E> {
+    let once = |_| {
+        pool.install(|| {
+            let start = Instant::now();
+            work()?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+    };
+    Ok(median((0..repeat).map(once).collect::<Result<_, E>>()?))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

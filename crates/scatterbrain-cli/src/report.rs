@@ -41,6 +41,8 @@ pub(crate) struct MethodResult {
     pub(crate) seconds: f64,
     pub(crate) setup_seconds: f64,
     pub(crate) planning_seconds: Option<f64>,
+    pub(crate) planned_error: Option<f64>,
+    pub(crate) fallback_heads: Option<usize>,
     pub(crate) exact_seconds: f64,
     pub(crate) speedup: f64,
     pub(crate) extra_bytes: usize,

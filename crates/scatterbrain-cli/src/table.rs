@@ -3,6 +3,7 @@
 use crate::arguments::CompareOptions;
 use crate::input::Input;
 use crate::library::Level;
+use crate::library::plan::{Config, LayerPlan, Plan, Request};
 use crate::report::{Comparison, HeadDecomposition, MethodResult};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use std::fmt::Write;
@@ -79,7 +80,7 @@ fn empty_table(header: &[&str]) -> Table {
 
 /// The smallest mean error among methods that do not look at every logit.
 fn best(results: &[MethodResult]) -> Option<usize> {
-    let contends = |r: &MethodResult| !matches!(r.method, "exact" | "topk");
+    let contends = |r: &MethodResult| !matches!(r.method, "exact" | "topk") && r.fallback_heads != Some(r.heads.len());
     let error = |i: &usize| results[*i].error.mean.filter(|e| !e.is_nan()).unwrap_or(f64::INFINITY);
     (0..results.len()).filter(|&i| contends(&results[i])).min_by(|a, b| error(a).total_cmp(&error(b)))
 }
@@ -122,11 +123,69 @@ fn notes(comparison: &Comparison) -> String {
     if comparison.input.causal && comparison.results.iter().any(|r| r.causality != "Strict") {
         text.push_str("†        values are causal, but the choice of pairs has seen later tokens\n");
     }
+    if let Some(auto) = comparison.results.iter().find(|r| r.fallback_heads.is_some()) {
+        let _ = writeln!(text, "auto     {}", planned(auto));
+    }
     let zero_rows = comparison.results.iter().map(|r| r.zero_rows).max().unwrap_or(0);
     if zero_rows > 0 {
         let _ = writeln!(text, "up to {zero_rows} rows whose exact output is zero are left out of the errors");
     }
     text
+}
+
+/// What `auto` promised, and at what price.
+fn planned(auto: &MethodResult) -> String {
+    let (exact, all) = (auto.fallback_heads.unwrap_or(0), auto.heads.len());
+    let time = auto.planning_seconds.map_or("a stored plan".into(), |s| {
+        format!("planned in {} ({:.1} % of exact attention)", seconds(s), 100.0 * s / auto.exact_seconds)
+    });
+    let bound = error(auto.planned_error);
+    format!("{time}: mean error at most {bound}; {exact} of {all} heads left to exact attention")
+}
+
+/// A layer that was planned.
+pub(crate) struct PlannedLayer {
+    /// Its name in the plan.
+    pub(crate) name: String,
+    /// Where it comes from.
+    pub(crate) file: String,
+    /// What planning took.
+    pub(crate) seconds: f64,
+}
+
+/// What the heads of each layer got.
+pub(crate) fn render_plan(plan: &Plan, layers: &[PlannedLayer]) -> String {
+    let mut table = empty_table(&["layer", "asked", "error at most", "speed-up", "planned in", "heads"]);
+    for PlannedLayer { name, seconds: time, .. } in layers {
+        let layer = &plan.layers[name];
+        let asked = match layer.request {
+            Request::Error(e) => format!("error {}", error(Some(e))),
+            Request::Units(units) => format!("{units} units"),
+            Request::Time(time) => format!("time {time}"),
+        };
+        let speedup = format!("{:.2}×", 1.0 / layer.cost());
+        table.add_row([name.clone(), asked, error(Some(layer.error_bound())), speedup, seconds(*time), counts(layer)]);
+    }
+    let text = format!(
+        "{}\n\nerror    mean of the heads' bounds, from sampled rows\nspeed-up predicted from counts of operations\n",
+        table.trim_fmt()
+    );
+    printable(&text)
+}
+
+/// How many heads got which method.
+fn counts(layer: &LayerPlan) -> String {
+    let name = |config: Config| match config {
+        Config::Exact => "exact",
+        Config::Uniform => "uniform",
+        Config::Centroids { .. } => "centroids",
+        Config::Window { .. } => "window",
+        Config::QuantisedTopK { .. } => "quantised-topk",
+        Config::Scan { .. } => "scan",
+    };
+    let mut counts = std::collections::BTreeMap::new();
+    layer.heads.iter().for_each(|head| *counts.entry(name(head.config)).or_insert(0) += 1);
+    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A decomposition: what was run, the parts beside each other, singular values, splits tried.

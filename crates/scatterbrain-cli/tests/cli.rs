@@ -124,7 +124,7 @@ fn json_has_the_shape_of_the_contract() {
         same(
             result,
             "method budget units causality share scan_share error zero_rows matrix_error seconds setup_seconds \
-             planning_seconds exact_seconds speedup extra_bytes dense_bytes heads",
+             planning_seconds planned_error fallback_heads exact_seconds speedup extra_bytes dense_bytes heads",
         );
         same(&result["error"], "mean median p90 max");
         assert_eq!(result["heads"].as_array().expect("a list").len(), 4);
@@ -150,7 +150,7 @@ fn all_methods_by_default_as_a_table() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
     let names = "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf \
-                 centroids scatterbrain-centroid quantised-topk scatterbrain-quantised";
+                 centroids scatterbrain-centroid quantised-topk scatterbrain-quantised auto";
     for name in names.split(' ') {
         assert!(table.contains(name), "{name} is missing in\n{table}");
     }
@@ -173,6 +173,12 @@ fn usage_errors_exit_with_2() {
         &["compare", "--budget", "-1"],
         &["attend", FIXTURE, "--method", "exact"],
         &["attend", FIXTURE, "-o", "x"],
+        &["compare", "--max-error", "0"],
+        &["compare", "--max-error", "NaN"],
+        &["compare", "--max-error", "0.1", "--max-time", "0.5"],
+        &["compare", "--max-error", "0.1", "--plan", "x"],
+        &["compare", "--layer", "3"],
+        &["plan"],
     ] {
         let out = program(arguments);
         assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{arguments:?}");
@@ -292,6 +298,100 @@ fn a_nan_spoils_its_own_row_and_the_mean() {
     let error = &json(&[&path, "--method", "exact"])["results"][0]["error"];
     assert!(error["mean"].is_null() && error["max"].is_null(), "{error}");
     assert!(error["p90"].as_f64().is_some_and(|e| e < 1e-5), "{error}");
+}
+
+/// A causal head whose logits fall with distance, 1500 rows: a window does. Metadata as given.
+fn local(folder: &TempDir, name: &str, metadata: &[(&str, &str)]) -> String {
+    const N: usize = 1500;
+    let row = |i: usize, gain: f32| {
+        let angle = |c: usize| i as f32 / 3f32.powi(c as i32);
+        (0..8).flat_map(move |c| [gain * angle(c).sin(), gain * angle(c).cos()]).collect::<Vec<f32>>()
+    };
+    let rows = |gain: f32| (0..N).flat_map(|i| row(i, gain)).flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let value = (0..N * 16).flat_map(|i| ((i * i) as f32 * 0.37).sin().to_le_bytes()).collect();
+    let shape = [1, 1, N, 16];
+    let file = File { tensors: Vec::new(), metadata: HashMap::new() };
+    let file = file.with("query", Dtype::F32, &shape, rows(12.0)).with("key", Dtype::F32, &shape, rows(1.0));
+    let file = metadata.iter().fold(file, |file, (name, value)| file.says(name, value)).says("causal", "true");
+    let path = folder.path().join(name);
+    std::fs::write(&path, file.with("value", Dtype::F32, &shape, value).bytes()).expect("a writable folder");
+    path.to_str().expect("UTF-8").into()
+}
+
+#[test]
+fn auto_keeps_its_promise_and_says_so() {
+    let folder = folder();
+    let input = local(&folder, "a.safetensors", &[]);
+    let value = json(&[&input, "--method", "auto,exact", "--max-error", "0.1"]);
+    let (auto, exact) = (&value["results"][0], &value["results"][1]);
+    let (error, planned) = (auto["error"]["mean"].as_f64(), auto["planned_error"].as_f64());
+    // A bound from sampled rows may be missed by the mean; the request is what must be kept here.
+    assert!(error > Some(0.001) && error <= Some(0.1) && planned <= Some(0.1), "{auto}");
+    assert_eq!((&auto["fallback_heads"], &auto["heads"][0]["fallback"]), (&0.into(), &false.into()));
+    assert_eq!(auto["heads"][0]["planned_error"].as_f64(), planned);
+    assert!(auto["planning_seconds"].as_f64().is_some_and(|s| s > 0.0) && auto["share"].as_f64() < Some(0.9));
+    assert_eq!((&exact["fallback_heads"], &exact["planned_error"]), (&Value::Null, &Value::Null));
+    // What nothing cheap keeps is exact.
+    let value = json(&[&input, "--method", "auto", "--max-error", "1e-9"]);
+    let auto = &value["results"][0];
+    assert_eq!(
+        (&auto["fallback_heads"], &auto["share"], &auto["planned_error"]),
+        (&1.into(), &1.0.into(), &0.0.into())
+    );
+    assert!(auto["error"]["max"].as_f64() < Some(1e-4));
+    // A budget without an error asks for the least error within it.
+    let value = json(&[&input, "--method", "auto", "--budget", "40"]);
+    let auto = &value["results"][0];
+    assert!(auto["budget"] == 40 && auto["units"].as_u64().is_some_and(|u| (1..=40).contains(&u)), "{auto}");
+}
+
+#[test]
+fn a_stored_plan_gives_what_a_fresh_one_gives() {
+    let folder = folder();
+    let files = [("a", &[("layer", "7")][..]), ("b", &[])].map(|(f, m)| local(&folder, &format!("{f}.safetensors"), m));
+    let path = folder.path().join("plan.json");
+    let plan = path.to_str().expect("UTF-8");
+    let out = program(&["plan", &files[0], &files[1], "--max-error", "0.1", "-o", plan]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("1 ") && !text(&out.stdout).contains("exact"), "{}", text(&out.stdout));
+    let stored: Value = serde_json::from_slice(&std::fs::read(plan).expect("the plan")).expect("JSON");
+    assert_eq!(stored["layers"].as_object().expect("layers").keys().collect::<Vec<_>>(), ["7", "b"]);
+    assert_eq!(
+        program(&["plan", &files[0], &files[1], "--max-error", "0.1"]).stdout,
+        std::fs::read(plan).expect("the plan")
+    );
+    let fresh = json(&[&files[0], "--method", "auto", "--max-error", "0.1"]);
+    for arguments in [&["--plan", plan][..], &["--plan", plan, "--layer", "b"]] {
+        let value = json(&[&[&*files[0]], arguments].concat());
+        let (auto, fresh) = (&value["results"][0], &fresh["results"][0]);
+        assert_eq!((&auto["method"], &auto["planning_seconds"]), (&"auto".into(), &Value::Null));
+        assert_eq!((&auto["error"], &auto["heads"]), (&fresh["error"], &fresh["heads"]));
+    }
+    let output = folder.path().join("out.safetensors");
+    let output = output.to_str().expect("UTF-8");
+    let attend = program(&["attend", &files[0], "--method", "auto", "--plan", plan, "-o", output]);
+    assert_eq!(attend.status.code(), Some(0), "{}", text(&attend.stderr));
+}
+
+#[test]
+fn plans_that_do_not_fit() {
+    let folder = folder();
+    let input = local(&folder, "a.safetensors", &[("layer", "7")]);
+    let path = folder.path().join("plan.json");
+    let plan = path.to_str().expect("UTF-8");
+    assert_eq!(program(&["plan", &input, "-o", plan]).status.code(), Some(0));
+    refuses(&["plan", &input, &input], "layer \"7\" twice");
+    refuses(&["compare", &input, "--plan", "no/such.json"], "no/such.json");
+    refuses(&["compare", &input, "--plan", plan, "--layer", "8"], "no plan for layer \"8\", only for 7");
+    refuses(
+        &["compare", &input, "--plan", plan, "--no-causal"],
+        "plan.causal: expected false, as the input is, got true",
+    );
+    refuses(&["compare", "--plan", plan, "--layer", "7"], "plan.heads: expected 4, as the input has, got 1");
+    refuses(&["compare", &input, "--plan", &input], "not a plan");
+    let stored = std::fs::read_to_string(plan).expect("the plan");
+    std::fs::write(plan, stored.replace("\"version\": 1", "\"version\": 9")).expect("a file");
+    refuses(&["compare", &input, "--plan", plan], "plan.version: expected 1, got 9");
 }
 
 #[test]

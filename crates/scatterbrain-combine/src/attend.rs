@@ -1,12 +1,14 @@
 //! The one public call: checks, per-head preparation, tiles in the caller's rayon pool.
 
 use crate::check::{self, Side, Sizes};
-use crate::method::{Kind, Method};
-use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, Visits, compute};
+use crate::group::{GroupExtent, Summaries};
+use crate::method::{Kind, Method, Parts};
+use crate::plan::{Config, LayerPlan};
+use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, compute};
 use rayon::prelude::*;
-use scatterbrain_core::kernel::{self, Extent};
-use scatterbrain_core::tile::{Background, Causality, Head, KeyHead, Select, Summary, Support, TILE_ROWS};
-use scatterbrain_core::{Error, HeadMask, Level, Mask, Matrix, Result, Tensor};
+use scatterbrain_core::kernel;
+use scatterbrain_core::tile::TILE_ROWS;
+use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,9 @@ pub struct Report {
     pub background_units: usize,
     /// (Exact pairs + units of the background) / visible pairs, averaged over rows that see a key.
     pub share: f64,
+    /// Visible pairs looked at in low precision over visible pairs, averaged over heads; they are not in `share`.
+    #[serde(default)]
+    pub scan_share: f64,
     /// Rows computed again without subtraction, or exactly, for want of digits.
     pub recomputed_rows: usize,
     /// By head, batch-major.
@@ -61,6 +66,9 @@ pub struct HeadReport {
     pub share: f64,
     /// Rows computed again.
     pub recomputed_rows: usize,
+    /// Whether a plan left the head to exact attention.
+    #[serde(default)]
+    pub fallback: bool,
 }
 
 /// Attention by any method.
@@ -118,59 +126,61 @@ pub fn attend_into(
     output: &mut [f32],
     log_sum_exp: Option<&mut [f32]>,
 ) -> Result<Report> {
-    let sizes = Sizes::check(query, key, value, mask)?;
-    let rows = sizes.batch * sizes.heads * sizes.n;
-    if output.len() != rows * sizes.d_v {
-        return Err(Error::invalid("output", format!("{} elements", rows * sizes.d_v), output.len()));
+    let call = Call::new(query, key, value, mask, options)?;
+    let rows = call.sizes.batch * call.sizes.heads * call.sizes.n;
+    if output.len() != rows * call.sizes.d_v {
+        return Err(Error::invalid("output", format!("{} elements", rows * call.sizes.d_v), output.len()));
     }
     if let Some(l) = log_sum_exp.as_ref().filter(|l| l.len() != rows) {
         return Err(Error::invalid("log_sum_exp", format!("{rows} elements"), l.len()));
     }
-    if let Some(budget) = method.budget.filter(|&b| b > sizes.m) {
-        return Err(Error::invalid("budget", format!("1 to {} keys", sizes.m), budget));
+    if let Some(budget) = method.budget.filter(|&b| b > call.sizes.m) {
+        return Err(Error::invalid("budget", format!("1 to {} keys", call.sizes.m), budget));
     }
-    let scale = options.scale.unwrap_or(1.0 / (query.shape()[3] as f32).sqrt());
-    if !scale.is_finite() {
-        return Err(Error::invalid("scale", "a finite number", scale));
-    }
-    let call = Call { query, key, value, mask, sizes, scale, level: options.level.unwrap_or_else(Level::detect) };
     match &method.kind {
-        Kind::Combined(support, background) => {
-            call.combined(support.as_deref(), background.as_deref(), output, log_sum_exp)
-        }
+        Kind::Combined(parts) => call.combined(std::slice::from_ref(parts), output, log_sum_exp),
         Kind::Average(support, background) => call.average(support, background, options, output, log_sum_exp),
+        Kind::Planned(plan) => call.planned(plan, output, log_sum_exp),
     }
 }
 
-/// Extents of a key/value head and of the query heads that share it.
-struct GroupExtent {
-    query: Vec<Extent>,
-    key: Extent,
-    value: Extent,
+/// The arguments of a call, checked.
+pub(crate) struct Call<'a> {
+    pub query: &'a Tensor<'a>,
+    pub key: &'a Tensor<'a>,
+    pub value: &'a Tensor<'a>,
+    pub mask: &'a Mask<'a>,
+    pub sizes: Sizes,
+    pub scale: f32,
+    pub level: Level,
 }
 
-struct Call<'a> {
-    query: &'a Tensor<'a>,
-    key: &'a Tensor<'a>,
-    value: &'a Tensor<'a>,
-    mask: &'a Mask<'a>,
-    sizes: Sizes,
-    scale: f32,
-    level: Level,
-}
+impl<'a> Call<'a> {
+    /// Checks shapes, masks and scale.
+    ///
+    /// # Errors
+    /// As [`attend`], but for what depends on the method and for ranges ([`Call::check_ranges`]).
+    pub(crate) fn new(
+        query: &'a Tensor<'a>,
+        key: &'a Tensor<'a>,
+        value: &'a Tensor<'a>,
+        mask: &'a Mask<'a>,
+        options: &Options,
+    ) -> Result<Self> {
+        let sizes = Sizes::check(query, key, value, mask)?;
+        let scale = options.scale.unwrap_or(1.0 / (query.shape()[3] as f32).sqrt());
+        if !scale.is_finite() {
+            return Err(Error::invalid("scale", "a finite number", scale));
+        }
+        Ok(Call { query, key, value, mask, sizes, scale, level: options.level.unwrap_or_else(Level::detect) })
+    }
 
-impl Call<'_> {
-    fn combined(
-        &self,
-        support: Option<&dyn Support>,
-        background: Option<&dyn Background>,
-        output: &mut [f32],
-        lse: Option<&mut [f32]>,
-    ) -> Result<Report> {
-        let extents = self.check_ranges(background.is_some())?;
-        let Sizes { heads, kv_heads, n, d_v, .. } = self.sizes;
-        let group = heads / kv_heads;
-        let run = |g, output, lse| self.group(g, &extents[g], (support, background), output, lse);
+    /// `parts`: of every query head, or one for all.
+    fn combined(&self, parts: &[Parts], output: &mut [f32], lse: Option<&mut [f32]>) -> Result<Report> {
+        let extents = self.check_ranges(parts.iter().any(|p| p.background.is_some()))?;
+        let Sizes { n, d_v, .. } = self.sizes;
+        let group = self.group_size();
+        let run = |g, output, lse| self.group(g, &extents[g], parts, output, lse);
         let outputs = output.par_chunks_mut(group * n * d_v);
         let groups: Vec<Result<Vec<(HeadReport, Duration)>>> = match lse {
             Some(lse) => {
@@ -179,7 +189,8 @@ impl Call<'_> {
             }
             None => outputs.enumerate().map(|(g, output)| run(g, output, None)).collect(),
         };
-        let mut report = Report { background_units: background.map_or(0, |b| b.units()), ..Report::default() };
+        let background_units = parts.iter().map(Parts::background_units).max().unwrap_or(0);
+        let mut report = Report { background_units, ..Report::default() };
         for group in groups {
             for (head, setup) in group? {
                 report.setup_seconds += setup.as_secs_f64();
@@ -188,13 +199,14 @@ impl Call<'_> {
             }
         }
         report.share = report.heads.iter().map(|h| h.share).sum::<f64>() / report.heads.len() as f64;
+        report.scan_share = parts.iter().filter(|p| p.scans()).count() as f64 / parts.len() as f64;
         Ok(report)
     }
 
     /// Ranges of all heads, before any output is written; the extents are kept, a group at a time.
-    fn check_ranges(&self, grown: bool) -> Result<Vec<GroupExtent>> {
-        let Sizes { batch, heads, kv_heads, n, m, .. } = self.sizes;
-        let group = heads / kv_heads;
+    pub(crate) fn check_ranges(&self, grown: bool) -> Result<Vec<GroupExtent>> {
+        let Sizes { batch, kv_heads, n, m, .. } = self.sizes;
+        let group = self.group_size();
         let check_group = |g: usize| {
             let (b, kv_head) = (g / kv_heads, g % kv_heads);
             let length = self.mask.head(b, kv_head * group, n, m).length();
@@ -219,30 +231,17 @@ impl Call<'_> {
         &self,
         index: usize,
         extent: &GroupExtent,
-        (support, background): (Option<&dyn Support>, Option<&dyn Background>),
+        parts: &[Parts],
         output: &mut [f32],
         mut lse: Option<&mut [f32]>,
     ) -> Result<Vec<(HeadReport, Duration)>> {
-        let Sizes { heads, kv_heads, n, m, d_v, .. } = self.sizes;
-        let group = heads / kv_heads;
-        let (batch, kv_head) = (index / kv_heads, index % kv_heads);
+        let Sizes { kv_heads, n, d_v, .. } = self.sizes;
+        let group = self.group_size();
+        let (batch, first) = (index / kv_heads, index % kv_heads * group);
         let start = Instant::now();
-        let shared = self.mask.head(batch, kv_head * group, n, m);
-        let (mut key, mut value) = (self.key.head(batch, kv_head), self.value.head(batch, kv_head));
-        let used = shared.length();
-        let tainted_keys =
-            either(check::repair(&mut key, used, extent.key), check::repair(&mut value, used, extent.value));
-        let (key, value) = (key.matrix(), value.matrix());
-        let keys = KeyHead {
-            key,
-            value,
-            scale: self.scale,
-            mask: shared.without_boolean(),
-            boolean: shared.has_boolean(),
-            pairs: support.is_some(),
-            level: self.level,
-        };
-        let summary = background.map(|b| b.prepare(&keys)).transpose()?;
+        let rows = self.key_rows(index, extent);
+        let keys = rows.head(self);
+        let mut summaries = Summaries::default();
         let mut setup = start.elapsed();
         // Where groups are many, they are parallelism enough.
         let threads = rayon::current_num_threads();
@@ -253,31 +252,27 @@ impl Call<'_> {
         for (h, output) in output.chunks_mut(n * d_v).enumerate() {
             let lse = lse.as_mut().map(|l| &mut l[h * n..(h + 1) * n]);
             let start = Instant::now();
-            let mask = self.mask.head(batch, kv_head * group + h, n, m);
-            let mut query = self.query.head(batch, kv_head * group + h);
-            let tainted_queries = check::repair(&mut query, n, extent.query[h]);
-            let query = query.matrix();
-            let head = Head { query, key, scale: self.scale, mask: &mask, level: self.level };
-            let select = support.map(|s| s.prepare(&head)).transpose()?;
+            let parts = if parts.len() == 1 { &parts[0] } else { &parts[first + h] };
+            let summary = summaries.of(&keys, parts)?;
+            let head = self.query_rows(batch, first + h, extent.query[h]);
+            let seen = head.head(&keys);
+            let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
             setup += start.elapsed();
-            let prepared = PreparedHead {
-                query,
-                key,
-                value,
-                scale: self.scale,
-                mask: &mask,
-                select: select.as_deref(),
-                summary: summary.as_deref(),
-                level: self.level,
-                tainted_keys: tainted_keys.as_deref(),
-                tainted_queries: tainted_queries.as_deref(),
-                visits: visits(support.zip(select.as_deref()), summary.as_deref(), &mask),
-                log_sum_exp: lse.is_some(),
-            };
-            let units = background.map_or(0, |b| b.units());
+            let prepared = head.prepared(&rows, &keys, parts, select.as_deref(), summary, lse.is_some());
+            let units = parts.background_units();
             reports.push((run_head(&prepared, units, output, lse, &mut space), std::mem::take(&mut setup)));
         }
         Ok(reports)
+    }
+
+    /// Every head as the plan has it.
+    fn planned(&self, plan: &LayerPlan, output: &mut [f32], lse: Option<&mut [f32]>) -> Result<Report> {
+        let configs = plan.resolve(self)?;
+        let mut report = self.combined(&plan.parts(&configs)?, output, lse)?;
+        for (head, config) in report.heads.iter_mut().zip(configs.iter().cycle()) {
+            head.fallback = *config == Config::Exact;
+        }
+        Ok(report)
     }
 
     fn average(
@@ -309,36 +304,9 @@ impl Call<'_> {
             a.recomputed_rows += b.recomputed_rows;
         }
         report.share += far.report.share;
+        report.scan_share += far.report.scan_share;
         Ok(report)
     }
-}
-
-fn either(a: Option<Vec<bool>>, b: Option<Vec<bool>>) -> Option<Vec<bool>> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(x, y)| *x || y).collect()),
-        (a, b) => a.or(b),
-    }
-}
-
-/// How the queries of a head are visited.
-///
-/// A support's own orders bring rows that share keys together; under a mask, which keys a row then meets in which order
-/// depends on later tokens, so only a support whose choice sees the future anyway is free to use them. The totals of a
-/// background still want neighbours, so they get a pass of their own.
-fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Summary>, mask: &HeadMask<'_>) -> Visits {
-    let once = Visits { rounds: None, totals: false };
-    let Some((support, select)) = support else { return once };
-    if summary.is_some_and(Summary::extends) {
-        return once;
-    }
-    if mask.is_dense() {
-        return Visits { rounds: Some(select.passes()), totals: false };
-    }
-    let free = support.causality() == Causality::SelectionSeesFuture && !mask.has_boolean();
-    if free && select.order(0).is_some() && summary.is_none_or(|s| s.any_order()) {
-        return Visits { rounds: Some(select.passes()), totals: summary.is_some() };
-    }
-    once
 }
 
 /// What the tiles of a head have left so far.

@@ -226,6 +226,10 @@ impl Support for QuantisedTopK {
     fn causality(&self) -> Causality {
         Causality::Strict
     }
+
+    fn scans(&self) -> bool {
+        true
+    }
 }
 
 /// Scores from codes.

@@ -23,9 +23,11 @@ mod attend;
 mod check;
 pub mod decompose;
 mod dense;
+mod group;
 mod hashed;
 mod merge;
 mod method;
+pub mod plan;
 mod scan;
 mod tile;
 

@@ -1,5 +1,6 @@
-//! What to compute: a support, a background, both, or their average.
+//! What to compute: a support, a background, both, or their average; or what a plan says of each head.
 
+use crate::plan::LayerPlan;
 use scatterbrain_blocks::Full;
 use scatterbrain_core::tile::{Background, Causality, Support};
 use scatterbrain_core::{Error, Result};
@@ -26,16 +27,61 @@ pub struct Method {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// A support, a background, or both.
-    Combined(Option<Arc<dyn Support>>, Option<Arc<dyn Background>>),
+    /// The same for every head.
+    Combined(Parts),
     /// The mean of the outputs of support alone and background alone.
     Average(Box<Method>, Box<Method>),
+    /// For each head its own, as soon as the sizes of a call are known.
+    Planned(Arc<LayerPlan>),
+}
+
+/// A support, a background, or both.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parts {
+    pub support: Option<Arc<dyn Support>>,
+    /// Heads of a group that hold the same `Arc` share what it prepares.
+    pub background: Option<Arc<dyn Background>>,
+}
+
+impl Parts {
+    /// Every visible pair.
+    pub(crate) fn exact() -> Self {
+        Self { support: Some(Arc::new(Full)), background: None }
+    }
+
+    /// Units of the background per query.
+    pub(crate) fn background_units(&self) -> usize {
+        self.background.as_ref().map_or(0, |b| b.units())
+    }
+
+    /// Whether every visible pair is looked at in low precision.
+    pub(crate) fn scans(&self) -> bool {
+        self.support.as_ref().is_some_and(|s| s.scans()) || self.background.as_ref().is_some_and(|b| b.scans())
+    }
 }
 
 impl Method {
     /// Exact attention: every visible pair.
     pub fn exact() -> Self {
         Self::sparse(Full)
+    }
+
+    /// What a plan says, head by head; checked against the sizes and the mask of each call.
+    ///
+    /// ```
+    /// use scatterbrain_combine::plan::{PlanOptions, plan};
+    /// use scatterbrain_combine::{Method, Options, attend};
+    /// use scatterbrain_core::{Mask, Seed, Tensor};
+    /// let x = Seed(0).stream(0).normals(2 * 100 * 8);
+    /// let x = Tensor::f32("input", &x, [1, 2, 100, 8])?;
+    /// let (mask, options) = (Mask::causal(), Options::default());
+    /// let plan = plan(&x, &x, &x, &mask, &PlanOptions::default(), &options)?;
+    /// let out = attend(&x, &x, &x, &mask, &Method::planned(plan), &options)?;
+    /// assert!(out.report.heads.iter().all(|head| head.fallback)); // 100 keys: nothing is cheaper than exact attention
+    /// # Ok::<(), scatterbrain_core::Error>(())
+    /// ```
+    pub fn planned(plan: LayerPlan) -> Self {
+        Self { kind: Kind::Planned(Arc::new(plan)), budget: None, units: None }
     }
 
     /// Softmax over the support alone; a row with an empty support is zero.
@@ -71,7 +117,7 @@ impl Method {
     }
 
     fn of(support: Option<Arc<dyn Support>>, background: Option<Arc<dyn Background>>) -> Self {
-        Self { kind: Kind::Combined(support, background), budget: None, units: None }
+        Self { kind: Kind::Combined(Parts { support, background }), budget: None, units: None }
     }
 
     /// States the budget per query, checked against the number of keys at each call, and the units really used.
@@ -97,22 +143,25 @@ impl Method {
         self.units
     }
 
-    /// Units of the background per query.
+    /// Units of the background per query; of a plan's heads the most, at the sizes that it was made for.
     pub fn background_units(&self) -> usize {
         match &self.kind {
-            Kind::Combined(_, background) => background.as_ref().map_or(0, |b| b.units()),
+            Kind::Combined(parts) => parts.background_units(),
             Kind::Average(a, b) => a.background_units() + b.background_units(),
+            Kind::Planned(plan) => plan.background_units(),
         }
     }
 
     /// Whether the choice of pairs or the weights can depend on later tokens under a causal mask.
     pub fn causality(&self) -> Causality {
         match &self.kind {
-            Kind::Combined(s, b) => {
-                let support = s.as_ref().map_or(Causality::Strict, |s| s.causality());
-                support.and(b.as_ref().map_or(Causality::Strict, |b| b.causality()))
+            Kind::Combined(parts) => {
+                let support = parts.support.as_ref().map_or(Causality::Strict, |s| s.causality());
+                support.and(parts.background.as_ref().map_or(Causality::Strict, |b| b.causality()))
             }
             Kind::Average(a, b) => a.causality().and(b.causality()),
+            // Plans are made of such configurations alone.
+            Kind::Planned(_) => Causality::Strict,
         }
     }
 }

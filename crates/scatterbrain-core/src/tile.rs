@@ -224,6 +224,11 @@ pub trait Support: Send + Sync + Debug {
 
     /// Whether the choice can depend on later tokens.
     fn causality(&self) -> Causality;
+
+    /// Whether it looks at every visible pair in low precision, which has no units.
+    fn scans(&self) -> bool {
+        false
+    }
 }
 
 /// A support that has seen its head.

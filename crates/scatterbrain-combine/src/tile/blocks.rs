@@ -130,11 +130,11 @@ impl Work<'_> {
         let scores = &mut scores[first..first + keys.len() * PANEL];
         let (key, near) = Self::rows_of(head.key, &gathered.0, keys);
         kernel::product(head.level, &query[panel * d * PANEL..(panel + 1) * d * PANEL], key, &near, scores);
+        // Memory that another head has used: without a background there are no entries.
+        entries.resize(if self.subtracts { scores.len() } else { 0 }, 0.0);
         if let Some(background) = self.background.as_mut().filter(|_| self.subtracts) {
-            entries.resize(scores.len(), 0.0);
             background.entries_panel(panel, keys, entries);
         }
-        let entries = if self.subtracts { &mut entries[..scores.len()] } else { &mut [][..] };
         hide(head, &self.tile, lanes, keys, seen, at, scores, entries);
         let subtract =
             self.subtracts.then_some(Subtract { entries, log_scale: &lanes.log_scale, taken: &mut lanes.taken });

@@ -1,0 +1,203 @@
+//! How a head may be computed, as a value to store: what a planner chooses from.
+
+use crate::hashed::QuantisedTopK;
+use crate::method::Parts;
+use crate::scan::ScanBackground;
+use scatterbrain_blocks::WindowSupport;
+use scatterbrain_core::tile::{Background, Support};
+use scatterbrain_core::{Error, Result, Seed};
+use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A method of one head with its parameters. All are strictly causal.
+///
+/// | configuration | exact on | background | units |
+/// |---|---|---|---|
+/// | `Exact` | every visible pair | – | – |
+/// | `Uniform` | – | mean of visible values | 2 |
+/// | `Centroids` | – | C cluster centroids | 2C |
+/// | `Window` | a window of b keys, the first s keys | C centroids, if any | b + s + 2C |
+/// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
+/// | `Scan` | pairs of more than 1/b of their row | all pairs in 8 bits | 2b |
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Config {
+    /// Exact attention.
+    Exact,
+    /// The mean of the visible values.
+    Uniform,
+    /// Centroids of keys alone ([`CentroidBackground`]).
+    Centroids {
+        /// Clusters of keys.
+        centroids: usize,
+    },
+    /// A sliding window with sinks ([`WindowSupport`]), causal where the mask is.
+    Window {
+        /// Keys of the window.
+        keys: usize,
+        /// First keys beside it.
+        sinks: usize,
+        /// Clusters of keys for the others; 0: none.
+        centroids: usize,
+    },
+    /// The largest logits by a scan of quantised keys ([`QuantisedTopK`]).
+    #[serde(rename = "quantised-topk")]
+    QuantisedTopK {
+        /// Keys of a row.
+        keys: usize,
+        /// Clusters of keys for the others; 0: none.
+        centroids: usize,
+    },
+    /// All pairs in 8 bits, the heavy ones exactly ([`ScanBackground`]).
+    Scan {
+        /// A pair of more than 1/keys of its row is heavy; so at most twice as many are, and mostly far fewer.
+        keys: usize,
+        /// Steps of a share.
+        steps: u8,
+    },
+}
+
+/// What of a call decides how a configuration is built.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub head_dim: usize,
+    pub causal: bool,
+    pub seed: Seed,
+}
+
+/// What stands for the keys off the support. Equal ones are shared by the heads of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum FarField {
+    Mean,
+    Centroids(usize),
+    Scan { keys: usize, steps: u8 },
+}
+
+impl Config {
+    /// The most that a query may pay; `None`: every key that it sees.
+    pub fn units(self) -> Option<usize> {
+        let far = match self.far_field() {
+            None => 0,
+            Some(FarField::Mean) => 2,
+            Some(FarField::Scan { keys, .. }) => keys.saturating_mul(2),
+            Some(FarField::Centroids(count)) => count.saturating_mul(2),
+        };
+        Some(far.saturating_add(self.keys()?))
+    }
+
+    /// Keys on the support; `None`: all.
+    pub(crate) fn keys(self) -> Option<usize> {
+        match self {
+            Config::Exact => None,
+            Config::Uniform | Config::Centroids { .. } | Config::Scan { .. } => Some(0),
+            Config::Window { keys, sinks, .. } => Some(keys.saturating_add(sinks)),
+            Config::QuantisedTopK { keys, .. } => Some(keys),
+        }
+    }
+
+    /// Clusters of keys.
+    pub(crate) fn centroids(self) -> usize {
+        match self {
+            Config::Exact | Config::Uniform | Config::Scan { .. } => 0,
+            Config::Centroids { centroids }
+            | Config::Window { centroids, .. }
+            | Config::QuantisedTopK { centroids, .. } => centroids,
+        }
+    }
+
+    /// Whether the background's totals ask that the rows of a tile be neighbours.
+    pub(crate) fn wants_neighbours(self) -> bool {
+        self.far_field() == Some(FarField::Mean)
+    }
+
+    fn far_field(self) -> Option<FarField> {
+        match self {
+            Config::Uniform => Some(FarField::Mean),
+            Config::Scan { keys, steps } => Some(FarField::Scan { keys, steps }),
+            _ => Some(self.centroids()).filter(|&count| count > 0).map(FarField::Centroids),
+        }
+    }
+
+    /// Refuses what no planner writes.
+    pub(crate) fn check(self) -> Result<()> {
+        let (name, least) = match self {
+            Config::Exact | Config::Uniform => return Ok(()),
+            Config::Centroids { centroids } => ("plan.centroids", centroids),
+            Config::Scan { keys, steps } => return scan(keys, steps).map(drop),
+            Config::Window { keys, .. } | Config::QuantisedTopK { keys, .. } => ("plan.keys", keys),
+        };
+        if least == 0 { Err(Error::invalid(name, "at least 1", 0)) } else { Ok(()) }
+    }
+
+    /// The configuration for `m` keys, where it was chosen for `planned`: with more keys in proportion more of each
+    /// part, with fewer keys as many, as far as they are there.
+    pub(crate) fn at(self, m: usize, planned: usize) -> Self {
+        let fit = |count: usize| {
+            let grown = if m > planned { (count as f64 * m as f64 / planned as f64).round() as usize } else { count };
+            grown.min(m)
+        };
+        match self {
+            // A share of the row is what it is, however many keys there are.
+            Config::Exact | Config::Uniform | Config::Scan { .. } => self,
+            Config::Centroids { centroids } => Config::Centroids { centroids: fit(centroids) },
+            Config::Window { keys, sinks, centroids } => {
+                Config::Window { keys: fit(keys), sinks: sinks.min(m), centroids: fit(centroids) }
+            }
+            Config::QuantisedTopK { keys, centroids } => {
+                Config::QuantisedTopK { keys: fit(keys), centroids: fit(centroids) }
+            }
+        }
+    }
+
+    fn support(self, setting: &Setting) -> Result<Option<Arc<dyn Support>>> {
+        Ok(match self {
+            Config::Exact => Parts::exact().support,
+            Config::Uniform | Config::Centroids { .. } | Config::Scan { .. } => None,
+            Config::Window { keys, sinks, .. } => {
+                let window = if setting.causal { WindowSupport::last(keys)? } else { WindowSupport::around(keys)? };
+                Some(Arc::new(window.with_sinks(sinks)))
+            }
+            Config::QuantisedTopK { keys, .. } => Some(Arc::new(QuantisedTopK::new(keys)?)),
+        })
+    }
+}
+
+impl FarField {
+    fn background(self, setting: &Setting) -> Result<Arc<dyn Background>> {
+        Ok(match self {
+            FarField::Mean => Arc::new(FeatureBackground::new(Constant::new(setting.head_dim)?)),
+            FarField::Centroids(count) => Arc::new(CentroidBackground::new(count, setting.seed)?),
+            FarField::Scan { keys, steps } => Arc::new(scan(keys, steps)?),
+        })
+    }
+}
+
+fn scan(keys: usize, steps: u8) -> Result<ScanBackground> {
+    let named = |error: Error| match error {
+        Error::Invalid { expected, got, .. } => Error::invalid("plan.scan", expected, got),
+        other => other,
+    };
+    ScanBackground::new(1.0 / keys as f32).and_then(|scan| scan.with_steps(steps)).map_err(named)
+}
+
+/// Supports and backgrounds of configurations, equal backgrounds being one.
+///
+/// # Errors
+/// Counts of 0.
+pub(crate) fn parts(configs: &[Config], setting: &Setting) -> Result<Vec<Parts>> {
+    let mut known: Vec<(FarField, Arc<dyn Background>)> = Vec::new();
+    let mut background = |far: FarField| {
+        if let Some((_, background)) = known.iter().find(|(f, _)| *f == far) {
+            return Ok(background.clone());
+        }
+        let background = far.background(setting)?;
+        known.push((far, background.clone()));
+        Ok(background)
+    };
+    let one = |config: &Config| {
+        let background = config.far_field().map(&mut background).transpose()?;
+        Ok(Parts { support: config.support(setting)?, background })
+    };
+    configs.iter().map(one).collect()
+}

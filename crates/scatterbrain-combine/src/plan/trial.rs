@@ -1,0 +1,206 @@
+//! A configuration tried on sampled rows of a head, through the production tiles.
+
+use super::bound::upper_bound;
+use super::config::Config;
+use crate::attend::Call;
+use crate::group::{GroupExtent, KeyRows, QueryRows, Summaries};
+use crate::method::Parts;
+use crate::tile::{PreparedHead, Scratch, compute};
+use scatterbrain_core::kernel::PANEL;
+use scatterbrain_core::tile::{KeyHead, Summary};
+use scatterbrain_core::{HeadMask, Result, Seed};
+use std::ops::Range;
+
+/// What a configuration did on the sampled rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcome {
+    /// Mean row error.
+    pub error: f64,
+    /// What the mean over all rows stays under.
+    pub bound: f64,
+    /// Exact pairs over visible pairs.
+    pub share: f64,
+}
+
+impl Outcome {
+    /// The worse of two batch entries.
+    fn worse(self, other: Self) -> Self {
+        Self {
+            error: self.error.max(other.error),
+            bound: self.bound.max(other.bound),
+            share: self.share.max(other.share),
+        }
+    }
+}
+
+/// The query heads that share a key/value head, in every batch entry.
+pub(super) struct Group<'a> {
+    entries: Vec<Entry<'a>>,
+    scratch: Scratch,
+}
+
+/// One batch entry of a group.
+struct Entry<'a> {
+    rows: &'a KeyRows<'a>,
+    keys: KeyHead<'a>,
+    summaries: Summaries<'a>,
+    heads: Vec<Sample<'a>>,
+}
+
+/// A head, its sampled rows, and exact attention of these.
+struct Sample<'a> {
+    head: QueryRows<'a>,
+    rows: Vec<u32>,
+    exact: Vec<f32>,
+}
+
+impl<'a> Group<'a> {
+    /// Samples `count` rows of the heads of key/value head `kv_head`, and computes them exactly. `keys`: its rows, by
+    /// batch entry.
+    pub(super) fn new(
+        call: &'a Call<'a>,
+        kv_head: usize,
+        keys: &'a [KeyRows<'a>],
+        extents: &[GroupExtent],
+        count: usize,
+        seed: Seed,
+    ) -> Self {
+        let (kv_heads, group) = (call.sizes.kv_heads, call.group_size());
+        let mut scratch = Scratch::default();
+        let entry = |(batch, rows): (usize, &'a KeyRows<'a>)| {
+            let keys = rows.head(call);
+            let extent = &extents[batch * kv_heads + kv_head];
+            let heads = (0..group).map(|h| {
+                let head = call.query_rows(batch, kv_head * group + h, extent.query[h]);
+                let sampled = strata(head.mask(), count, seed.derive((kv_head * group + h) as u64));
+                let d_v = keys.value.cols();
+                let mut exact = vec![0.0; sampled.len() * d_v];
+                let all = Parts::exact();
+                run(&head, rows, &keys, Config::Exact, &all, None, &sampled, &mut scratch, |at, output, _| {
+                    exact[at.start * d_v..at.end * d_v].copy_from_slice(output);
+                    true
+                })
+                .expect("exact attention takes every head");
+                Sample { head, rows: sampled, exact }
+            });
+            Entry { rows, heads: heads.collect(), keys, summaries: Summaries::with_pairs() }
+        };
+        let entries = keys.iter().enumerate().map(entry).collect();
+        Self { entries, scratch }
+    }
+
+    /// Tries a configuration on the sampled rows of the group's query head `head`. Stops as soon as their mean error is
+    /// known to exceed `most`: error and share are then those of the rows so far, and the bound is infinite.
+    ///
+    /// # Errors
+    /// What its parts refuse.
+    pub(super) fn evaluate(&mut self, head: usize, config: Config, parts: &'a Parts, most: f64) -> Result<Outcome> {
+        let mut worst = Outcome { error: 0.0, bound: 0.0, share: 0.0 };
+        for Entry { rows, keys, summaries, heads } in &mut self.entries {
+            let Sample { head, rows: sampled, exact } = &heads[head];
+            let summary = summaries.of(keys, parts)?;
+            let d_v = keys.value.cols();
+            let (mut errors, mut pairs, mut visible, mut total) = (Vec::new(), 0, 0, 0.0);
+            run(head, rows, keys, config, parts, summary, sampled, &mut self.scratch, |at, output, exact_pairs| {
+                errors.extend(row_errors(&exact[at.start * d_v..at.end * d_v], output, d_v));
+                pairs += exact_pairs;
+                visible += sampled[at].iter().map(|&i| head.mask().visible(i as usize)).sum::<usize>();
+                total = errors.iter().sum();
+                total <= most * sampled.len() as f64
+            })?;
+            let (error, mut bound) = match errors.is_empty() {
+                // A head with no row that tells anything is left to exact attention.
+                true => (0.0, f64::INFINITY),
+                false => upper_bound(&errors),
+            };
+            if total > most * sampled.len() as f64 {
+                bound = f64::INFINITY;
+            }
+            worst = worst.worse(Outcome { error, bound, share: pairs as f64 / visible.max(1) as f64 });
+            if worst.bound == f64::INFINITY {
+                break;
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// One row of each of `count` equal strata of the rows that see a key, or all of them.
+fn strata(mask: &HeadMask<'_>, count: usize, seed: Seed) -> Vec<u32> {
+    let seeing: Vec<u32> = (0..mask.n() as u32).filter(|&i| !mask.range(i as usize).is_empty()).collect();
+    let count = count.min(seeing.len());
+    let mut rng = seed.stream(0);
+    let start = |s: usize| s * seeing.len() / count;
+    (0..count).map(|s| seeing[start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize]).collect()
+}
+
+/// Tiles of the listed rows, the last first: late rows see most keys and err most. `take` gets the places of a tile's
+/// rows in the list, their outputs and the pairs that were exact, and says whether to go on.
+#[allow(clippy::too_many_arguments, reason = "a head, what it is computed by, and where to")]
+fn run(
+    head: &QueryRows<'_>,
+    rows: &KeyRows<'_>,
+    keys: &KeyHead<'_>,
+    config: Config,
+    parts: &Parts,
+    summary: Option<&dyn Summary>,
+    sampled: &[u32],
+    scratch: &mut Scratch,
+    mut take: impl FnMut(Range<usize>, &[f32], u64) -> bool,
+) -> Result<()> {
+    let seen = head.head(keys);
+    let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
+    let prepared: PreparedHead<'_> = head.prepared(rows, keys, parts, select.as_deref(), summary, false);
+    debug_assert_eq!(prepared.visits.count(), 1, "configurations take their queries once");
+    let size = if config.wants_neighbours() && !head.mask().is_dense() { 1 } else { PANEL };
+    let mut output = vec![0.0; size * keys.value.cols()];
+    for start in (0..sampled.len()).step_by(size).rev() {
+        let at = start..(start + size).min(sampled.len());
+        let output = &mut output[..at.len() * keys.value.cols()];
+        let report = compute(&prepared, 0, &sampled[at.clone()], None, output, scratch);
+        let pairs = report.carried.iter().map(|row| u64::from(row.pairs)).sum();
+        if !take(at, output, pairs) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// |o − ô|/|o| of each row, but for those whose exact output is zero or not finite.
+fn row_errors(exact: &[f32], output: &[f32], d_v: usize) -> Vec<f64> {
+    let square = |x: f32| f64::from(x).powi(2);
+    let rows = exact.chunks_exact(d_v).zip(output.chunks_exact(d_v));
+    let error = |(exact, output): (&[f32], &[f32])| {
+        let norm: f64 = exact.iter().map(|&x| square(x)).sum();
+        let difference: f64 = exact.iter().zip(output).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+        let error = (difference / norm).sqrt();
+        (norm.is_finite() && norm > 0.0).then_some(if error.is_nan() { f64::INFINITY } else { error })
+    };
+    rows.filter_map(error).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scatterbrain_core::Mask;
+
+    #[test]
+    fn a_row_of_each_stratum() {
+        let lengths = [40];
+        let mask = Mask { causal: true, key_lengths: Some(&lengths), ..Mask::default() };
+        // 100 queries at positions −60 to 39: rows 60 to 99 see a key.
+        let head = mask.head(0, 0, 100, 50);
+        let rows = strata(&head, 8, Seed(1));
+        assert!(rows.iter().enumerate().all(|(s, &i)| (60 + 5 * s..65 + 5 * s).contains(&(i as usize))), "{rows:?}");
+        assert_eq!(strata(&head, 64, Seed(1)), (60..100).collect::<Vec<u32>>());
+        let blind = Mask { key_lengths: Some(&[0]), ..Mask::default() };
+        assert!(strata(&blind.head(0, 0, 9, 9), 4, Seed(1)).is_empty());
+    }
+
+    #[test]
+    fn rows_that_tell_nothing_are_left_out() {
+        let nan = f32::NAN;
+        assert_eq!(row_errors(&[3.0, 4.0, 0.0, 0.0, nan, 1.0], &[3.0, 4.5, 1.0, 1.0, nan, 1.0], 2), [0.1]);
+        assert_eq!(row_errors(&[1.0], &[nan], 1), [f64::INFINITY]);
+    }
+}

@@ -1,0 +1,393 @@
+//! Plans: stored and read again, applied head by head, and what they promise.
+
+use proptest::prelude::*;
+use rayon::ThreadPoolBuilder;
+use scatterbrain_blocks::WindowSupport;
+use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions, Request, VERSION, plan};
+use scatterbrain_combine::{Attention, Method, Options, QuantisedTopK, attend};
+use scatterbrain_core::tile::Causality;
+use scatterbrain_core::{Error, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
+use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground};
+
+const D: usize = 16;
+const SEED: Seed = Seed(3);
+
+/// One of every configuration.
+const CONFIGS: [Config; 6] = [
+    Config::QuantisedTopK { keys: 12, centroids: 5 },
+    Config::Exact,
+    Config::Window { keys: 9, sinks: 2, centroids: 5 },
+    Config::Centroids { centroids: 5 },
+    Config::Uniform,
+    Config::QuantisedTopK { keys: 20, centroids: 0 },
+];
+
+/// A plan that no cost overrules, for n queries and m keys in groups of two heads.
+fn layer(configs: &[Config], n: usize, m: usize, causal: bool) -> LayerPlan {
+    let head = |&config: &Config| HeadPlan { config, error: 0.1, error_bound: 0.2, cost: 0.5, exact_share: 0.0 };
+    LayerPlan {
+        request: Request::Units(m),
+        seed: SEED,
+        rows: 64,
+        causal,
+        n,
+        m,
+        head_dim: D,
+        value_dim: D,
+        kv_heads: configs.len().div_ceil(2),
+        heads: configs.iter().map(head).collect(),
+    }
+}
+
+/// Random query, key and value of `heads` heads in groups of two.
+struct Data {
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    heads: usize,
+    n: usize,
+    m: usize,
+}
+
+impl Data {
+    fn new(heads: usize, n: usize, m: usize) -> Self {
+        let normals = |part, len| SEED.stream(part).normals(len);
+        let kv_heads = heads.div_ceil(2);
+        let (query, key) = (normals(0, heads * n * D), normals(1, kv_heads * m * D));
+        Self { query, key, value: normals(2, kv_heads * m * D), heads, n, m }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&Tensor<'_>, &Tensor<'_>, &Tensor<'_>) -> T) -> T {
+        let kv_heads = self.heads.div_ceil(2);
+        let query = Tensor::f32("query", &self.query, [1, self.heads, self.n, D]).unwrap();
+        let key = Tensor::f32("key", &self.key, [1, kv_heads, self.m, D]).unwrap();
+        let value = Tensor::f32("value", &self.value, [1, kv_heads, self.m, D]).unwrap();
+        f(&query, &key, &value)
+    }
+
+    fn attend(&self, mask: &Mask<'_>, method: &Method) -> Result<Attention, Error> {
+        self.with(|q, k, v| attend(q, k, v, mask, method, &Options { log_sum_exp: true, ..Options::default() }))
+    }
+
+    fn plan(&self, mask: &Mask<'_>, request: Request) -> LayerPlan {
+        let options = PlanOptions { request, seed: Some(SEED), rows: None };
+        self.with(|q, k, v| plan(q, k, v, mask, &options, &Options::default())).unwrap()
+    }
+
+    /// Heads whose logits fall with distance, a different slope each: on the first ones few keys matter, on the last all.
+    fn of_positions(heads: usize, n: usize, step: usize, first: usize, m: usize) -> Self {
+        let wave = |x: usize, c: usize| {
+            let angle = x as f32 * 2f32.powi(-(c as i32) / 2);
+            if c.is_multiple_of(2) { angle.sin() } else { angle.cos() }
+        };
+        // Pairs of columns with one frequency: a product is Σ cos((i − j)·ω).
+        let row = move |x: usize, gain: f32| (0..D).map(move |c| gain * wave(x, c));
+        let gain = |h: usize| 12.0 / 8f32.powi(h as i32);
+        let query = (0..heads).flat_map(|h| (0..n).flat_map(move |i| row(first + step * i, gain(h)))).collect();
+        let key = (0..heads.div_ceil(2)).flat_map(|_| (0..m).flat_map(move |j| row(j, 1.0))).collect();
+        Self { query, key, ..Self::new(heads, n, m) }
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The method that a configuration stands for, built by hand.
+fn by_hand(config: Config, causal: bool) -> Method {
+    let far = |count| CentroidBackground::new(count, SEED).unwrap();
+    let window = |keys| if causal { WindowSupport::last(keys) } else { WindowSupport::around(keys) }.unwrap();
+    match config {
+        Config::Exact => Method::exact(),
+        Config::Uniform => Method::low_rank(FeatureBackground::new(Constant::new(D).unwrap())),
+        Config::Centroids { centroids } => Method::low_rank(far(centroids)),
+        Config::Window { keys, sinks, centroids } => {
+            Method::scatterbrain(window(keys).with_sinks(sinks), far(centroids))
+        }
+        Config::QuantisedTopK { keys, centroids: 0 } => Method::sparse(QuantisedTopK::new(keys).unwrap()),
+        Config::QuantisedTopK { keys, centroids } => {
+            Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
+        }
+    }
+}
+
+fn masks() -> Vec<(Mask<'static>, bool)> {
+    let window = Window { left: 40, right: 30, align: WindowAlign::End };
+    let lengths: &[usize] = &[97];
+    vec![
+        (Mask::default(), false),
+        (Mask::causal(), true),
+        (Mask { key_lengths: Some(lengths), ..Mask::default() }, false),
+        (Mask { key_lengths: Some(lengths), window: Some(window), ..Mask::causal() }, true),
+    ]
+}
+
+#[test]
+fn every_head_is_what_its_method_gives_alone() {
+    let data = Data::new(CONFIGS.len(), 150, 130);
+    // On one thread heads use each other's memory.
+    let pools = [1, 2].map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    for ((mask, causal), pool) in masks().into_iter().flat_map(|mask| pools.iter().map(move |pool| (mask, pool))) {
+        let method = Method::planned(layer(&CONFIGS, 150, 130, causal));
+        let planned = pool.install(|| data.attend(&mask, &method)).unwrap();
+        for (h, config) in CONFIGS.into_iter().enumerate() {
+            let alone = data.attend(&mask, &by_hand(config, causal)).unwrap();
+            let (rows, all) = (h * 150..(h + 1) * 150, h * 150 * D..(h + 1) * 150 * D);
+            assert_eq!(bits(&planned.output[all.clone()]), bits(&alone.output[all]), "{config:?}, {mask:?}");
+            let lse = |a: &Attention| bits(&a.log_sum_exp.as_ref().unwrap()[rows.clone()]);
+            assert_eq!(lse(&planned), lse(&alone), "{config:?}, {mask:?}");
+            let (report, expected) = (planned.report.heads[h], alone.report.heads[h]);
+            assert_eq!(report.fallback, config == Config::Exact);
+            assert_eq!((report.exact_pairs, report.share), (expected.exact_pairs, expected.share), "{config:?}");
+        }
+    }
+}
+
+#[test]
+fn plans_are_strictly_causal() {
+    let (n, cut) = (200, 137);
+    let method = Method::planned(layer(&CONFIGS, n, n, true));
+    assert_eq!(method.causality(), Causality::Strict);
+    let before = Data::new(CONFIGS.len(), n, n);
+    let mut after = Data::new(CONFIGS.len(), n, n);
+    for (rows, factor) in [(&mut after.query, -7.0), (&mut after.key, 50.0), (&mut after.value, 3.0)] {
+        rows.chunks_exact_mut(n * D).flat_map(|head| &mut head[cut * D..]).for_each(|x| *x *= factor);
+    }
+    let [a, b] = [before, after].map(|data| data.attend(&Mask::causal(), &method).unwrap().output);
+    for h in 0..CONFIGS.len() {
+        let early = h * n * D..(h * n + cut) * D;
+        assert_eq!(bits(&a[early.clone()]), bits(&b[early]), "{:?}", CONFIGS[h]);
+    }
+}
+
+#[test]
+fn short_inputs_are_left_to_exact_attention() {
+    let data = Data::new(4, 300, 300);
+    let planned = data.plan(&Mask::causal(), Request::Error(0.01));
+    assert!(planned.heads.iter().all(HeadPlan::is_fallback));
+    assert_eq!((planned.error_bound(), planned.cost(), planned.units()), (0.0, 1.0, None));
+    let planned = data.attend(&Mask::causal(), &Method::planned(planned)).unwrap();
+    let exact = data.attend(&Mask::causal(), &Method::exact()).unwrap();
+    assert_eq!(bits(&planned.output), bits(&exact.output));
+    assert!(planned.report.heads.iter().all(|head| head.fallback && head.share == 1.0));
+}
+
+#[test]
+fn a_plan_for_long_inputs_does_not_slow_short_ones() {
+    let config = Config::Window { keys: 100, sinks: 4, centroids: 32 };
+    let plan = LayerPlan { request: Request::Error(0.05), ..layer(&[config], 4096, 4096, true) };
+    assert!(plan.costs(4096, 4096, &Mask::causal())[0] < 0.5);
+    let data = Data::new(1, 100, 100);
+    let out = data.attend(&Mask::causal(), &Method::planned(plan)).unwrap();
+    assert!(out.report.heads[0].fallback);
+    assert_eq!(bits(&out.output), bits(&data.attend(&Mask::causal(), &Method::exact()).unwrap().output));
+}
+
+/// Mean row error of each head against exact attention.
+fn errors(data: &Data, mask: &Mask<'_>, method: &Method) -> Vec<f64> {
+    let [exact, output] = [&Method::exact(), method].map(|m| data.attend(mask, m).unwrap().output);
+    let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let row = |(o, e): (&[f32], &[f32])| norm(&o.iter().zip(e).map(|(o, e)| o - e).collect::<Vec<_>>()) / norm(o);
+    let rows: Vec<f64> = exact.chunks_exact(D).zip(output.chunks_exact(D)).map(row).collect();
+    rows.chunks_exact(data.n).map(|rows| rows.iter().sum::<f64>() / rows.len() as f64).collect()
+}
+
+#[test]
+fn a_plan_of_even_rows_keeps_its_promise_on_odd_ones() {
+    let (heads, n, m) = (4, 1000, 2000);
+    let [even, odd] = [0, 1].map(|first| Data::of_positions(heads, n, 2, first, m));
+    let mask = Mask::default();
+    for error in [0.05, 0.2] {
+        let planned = even.plan(&mask, Request::Error(error));
+        let cheap = planned.heads.iter().filter(|head| !head.is_fallback()).count();
+        assert!(cheap >= 2, "something must be promised: {planned:?}");
+        assert!(planned.heads.iter().all(|head| head.error <= head.error_bound && head.error_bound <= error));
+        // Each bound holds with a confidence of 95 %; twice the request is what no head may exceed.
+        let kept = errors(&odd, &mask, &Method::planned(planned));
+        assert!(kept.iter().all(|&e| e <= 2.0 * error), "{kept:?}");
+        assert!(kept.iter().filter(|&&e| e <= error).count() + 1 >= heads, "{kept:?}");
+    }
+}
+
+#[test]
+fn the_same_plan_on_any_number_of_threads() {
+    let data = Data::of_positions(4, 1200, 1, 0, 1200);
+    for mask in [Mask::default(), Mask::causal()] {
+        let plans = [1, 2, 5].map(|threads| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| data.plan(&mask, Request::Error(0.1)))
+        });
+        assert!(plans.iter().all(|p| *p == plans[0]));
+    }
+}
+
+#[test]
+fn budgets_in_units_and_in_time() {
+    let data = Data::of_positions(4, 1500, 1, 0, 1500);
+    for units in [1, 2, 7, 100] {
+        let plan = data.plan(&Mask::causal(), Request::Units(units));
+        assert!(plan.units().is_some_and(|used| used <= units), "{units}: {plan:?}");
+    }
+    let mut before = f64::INFINITY;
+    for time in [0.3, 0.6, 1.0] {
+        let plan = data.plan(&Mask::causal(), Request::Time(time));
+        let error = plan.heads.iter().map(|h| h.error).sum::<f64>();
+        assert!(plan.cost() <= time && error <= before, "{time}: {plan:?}");
+        before = error;
+    }
+    assert_eq!(before, 0.0);
+}
+
+#[test]
+fn inputs_with_little_to_look_at() {
+    let request = Request::Error(0.05);
+    let exact = |data: &Data, mask: &Mask<'_>| {
+        let plan = data.plan(mask, request);
+        assert!(plan.heads.iter().all(HeadPlan::is_fallback), "{plan:?}");
+        let [a, b] = [Method::planned(plan), Method::exact()].map(|m| data.attend(mask, &m).unwrap().output);
+        assert_eq!(bits(&a), bits(&b));
+    };
+    exact(&Data::new(2, 1, 1), &Mask::default());
+    exact(&Data::new(2, 700, 1), &Mask::causal());
+    exact(&Data::new(2, 1, 700), &Mask::causal());
+    exact(&Data::new(2, 1500, 1500), &Mask { key_lengths: Some(&[0]), ..Mask::default() });
+    let mut data = Data::new(2, 1500, 1500);
+    data.key[7 * D] = f32::NAN; // every row of the first group is NaN
+    exact(&data, &Mask::default());
+    let mut zeros = Data::new(2, 1500, 1500);
+    zeros.value.fill(0.0);
+    exact(&zeros, &Mask::default());
+}
+
+#[test]
+fn a_nan_in_a_query_is_left_out_of_the_plan() {
+    // The last head is so flat that any rows give it the same configuration.
+    let mut data = Data::of_positions(4, 2000, 1, 0, 2000);
+    let clean = data.plan(&Mask::default(), Request::Error(0.2));
+    assert!(!clean.heads[3].is_fallback());
+    for i in (3 * 2000..4 * 2000).step_by(2) {
+        data.query[i * D] = f32::NAN;
+    }
+    let half = data.plan(&Mask::default(), Request::Error(0.2));
+    assert_eq!(half.heads[..3], clean.heads[..3]);
+    assert_eq!(half.heads[3].config, clean.heads[3].config);
+    assert!(half.heads[3].error_bound.is_finite() && half.heads[3].error_bound != clean.heads[3].error_bound);
+}
+
+#[test]
+fn plans_of_other_inputs_are_refused() {
+    let data = Data::new(4, 20, 20);
+    let plan = layer(&CONFIGS[..4], 20, 20, true);
+    let refused = |plan: LayerPlan, mask: &Mask<'_>, name: &str| {
+        let error = data.attend(mask, &Method::planned(plan)).unwrap_err();
+        assert!(matches!(error, Error::Invalid { argument, .. } if argument == name), "{error}");
+    };
+    assert!(data.attend(&Mask::causal(), &Method::planned(plan.clone())).is_ok());
+    refused(plan.clone(), &Mask::default(), "plan.causal");
+    refused(layer(&CONFIGS[..2], 20, 20, true), &Mask::causal(), "plan.heads");
+    refused(LayerPlan { kv_heads: 4, ..plan.clone() }, &Mask::causal(), "plan.kv_heads");
+    refused(LayerPlan { head_dim: 8, ..plan.clone() }, &Mask::causal(), "plan.head_dim");
+    let keys = Config::QuantisedTopK { keys: 0, centroids: 4 };
+    refused(layer(&[keys; 4], 20, 20, true), &Mask::causal(), "plan.keys");
+    refused(layer(&[Config::Centroids { centroids: 0 }; 4], 20, 20, true), &Mask::causal(), "plan.centroids");
+    // More keys than there are: as many as there are.
+    let keys = Config::QuantisedTopK { keys: 10_000, centroids: 400 };
+    assert!(data.attend(&Mask::causal(), &Method::planned(layer(&[keys; 4], 20, 20, true))).is_ok());
+}
+
+#[test]
+fn requests_that_nothing_could_keep() {
+    let data = Data::new(2, 20, 20);
+    for (request, name) in [
+        (Request::Error(0.0), "max_error"),
+        (Request::Error(f64::NAN), "max_error"),
+        (Request::Time(-1.0), "max_time"),
+        (Request::Units(0), "units"),
+    ] {
+        let options = PlanOptions { request, ..PlanOptions::default() };
+        let refused = data.with(|q, k, v| plan(q, k, v, &Mask::default(), &options, &Options::default()));
+        assert!(matches!(refused, Err(Error::Invalid { argument, .. }) if argument == name), "{request:?}");
+    }
+    let options = PlanOptions { rows: Some(1), ..PlanOptions::default() };
+    assert!(data.with(|q, k, v| plan(q, k, v, &Mask::default(), &options, &Options::default())).is_err());
+}
+
+#[test]
+fn boolean_masks() {
+    let data = Data::of_positions(2, 600, 1, 0, 600);
+    let allowed: Vec<u8> = (0..600 * 600).map(|at| u8::from(at % 7 != 0)).collect();
+    let mask = Mask { allowed: Some(MaskTensor::new(&allowed, [1, 1, 600, 600]).unwrap()), ..Mask::default() };
+    let planned = data.plan(&mask, Request::Error(0.2));
+    assert!(errors(&data, &mask, &Method::planned(planned)).iter().all(|&e| e <= 0.4));
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let count = 1usize..5000;
+    prop_oneof![
+        Just(Config::Exact),
+        Just(Config::Uniform),
+        count.clone().prop_map(|centroids| Config::Centroids { centroids }),
+        (count.clone(), 0usize..9, 0usize..99).prop_map(|(keys, sinks, centroids)| Config::Window {
+            keys,
+            sinks,
+            centroids
+        }),
+        (count, 0usize..99).prop_map(|(keys, centroids)| Config::QuantisedTopK { keys, centroids }),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let positive = 1e-9f64..1e9;
+    let units = (1usize..1000).prop_map(Request::Units);
+    prop_oneof![positive.clone().prop_map(Request::Error), positive.prop_map(Request::Time), units]
+}
+
+proptest! {
+    #[test]
+    fn a_plan_comes_back_from_json(
+        configs in prop::collection::vec(config(), 1..40),
+        figures in prop::collection::vec(0.0f64..1e6, 4),
+        request in request(),
+        seed in any::<u64>(),
+        causal in any::<bool>(),
+        names in prop::collection::vec("[a-z0-9 \"]{0,9}", 0..4),
+    ) {
+        let mut layer = LayerPlan { request, seed: Seed(seed), ..layer(&configs, 77, 99, causal) };
+        for head in &mut layer.heads {
+            (head.error, head.error_bound, head.cost, head.exact_share) = (figures[0], figures[1], figures[2], figures[3]);
+        }
+        let plan = Plan { version: VERSION, layers: names.into_iter().map(|name| (name, layer.clone())).collect() };
+        prop_assert!(plan.check().is_ok());
+        let json = serde_json::to_string_pretty(&plan).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+    }
+}
+
+#[test]
+fn a_layer_of_many_heads_is_small() {
+    let layer = layer(&[Config::Window { keys: 123_456, sinks: 4, centroids: 4096 }; 128], 1 << 20, 1 << 20, true);
+    let plan = Plan { version: VERSION, layers: [("17".to_string(), layer)].into() };
+    assert!(serde_json::to_string_pretty(&plan).unwrap().len() <= 64_000);
+}
+
+#[test]
+fn what_is_no_plan_is_refused() {
+    let plan = Plan { version: VERSION, layers: [("0".into(), layer(&CONFIGS[..1], 9, 9, false))].into() };
+    let json = serde_json::to_string(&plan).unwrap();
+    for field in ["\"version\"", "\"rows\"", "\"cost\"", "\"keys\""] {
+        let unknown = json.replacen(field, &format!("\"unknown\":1,{field}"), 1);
+        assert!(unknown != json && serde_json::from_str::<Plan>(&unknown).is_err(), "{field}");
+    }
+    let check = |from: &str, to: &str| serde_json::from_str::<Plan>(&json.replacen(from, to, 1)).unwrap().check();
+    assert!(check("\"cost\":0.5", "\"cost\":0.5").is_ok());
+    let changes = [
+        ("\"version\":1", "\"version\":2", "plan.version"),
+        ("\"cost\":0.5", "\"cost\":-0.5", "plan.cost"),
+        ("\"m\":9", "\"m\":0", "plan.m"),
+        ("\"units\":9", "\"units\":0", "units"),
+    ];
+    for (from, to, name) in changes {
+        let error = check(from, to).unwrap_err();
+        assert!(matches!(error, Error::Invalid { argument, .. } if argument == name), "{error}");
+    }
+}
