@@ -1,11 +1,14 @@
 //! The named methods of the comparison, at a budget in units per query.
 
 use scatterbrain_blocks::{TopK, WindowSupport};
-use scatterbrain_combine::{Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport};
+use scatterbrain_combine::{
+    ClusteredSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport, SortedLshSupport,
+};
 use scatterbrain_core::tile::Background;
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
     CentroidBackground, Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
+    SampledBackground,
 };
 use scatterbrain_hash::{Smyrf, Transform};
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,8 @@ const SINKS: usize = 4;
 /// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 /// | `scatterbrain-scan` | pairs of more than 2/b of their row | all others in 8 bits |
+/// | `clustered` | b/2 keys of the clusters with the heaviest centroids | b/4 cluster centroids, the same |
+/// | `hyper` | blocks of b/2 keys sorted by hash | b/2 sampled keys |
 /// | `int8` | – | all pairs: scores, weights and values in 8 bits |
 /// | `int8-scores` | – | all pairs: scores in 8 bits |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,13 +65,15 @@ pub enum Preset {
     QuantisedTopK,
     ScatterbrainQuantised,
     ScatterbrainScan,
+    Clustered,
+    Hyper,
     Int8,
     Int8Scores,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 18] = [
+    pub const ALL: [Preset; 20] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -83,6 +90,8 @@ impl Preset {
         Preset::QuantisedTopK,
         Preset::ScatterbrainQuantised,
         Preset::ScatterbrainScan,
+        Preset::Clustered,
+        Preset::Hyper,
         Preset::Int8,
         Preset::Int8Scores,
     ];
@@ -106,6 +115,8 @@ impl Preset {
             Preset::QuantisedTopK => "quantised-topk",
             Preset::ScatterbrainQuantised => "scatterbrain-quantised",
             Preset::ScatterbrainScan => "scatterbrain-scan",
+            Preset::Clustered => "clustered",
+            Preset::Hyper => "hyper",
             Preset::Int8 => "int8",
             Preset::Int8Scores => "int8-scores",
         }
@@ -185,6 +196,15 @@ impl Preset {
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
             }
+            Preset::Clustered => {
+                let far = centroids(budget / 4, seed)?;
+                (Method::scatterbrain(ClusteredSupport::new(keys(2), far)?, far), keys(2) + far.units())
+            }
+            Preset::Hyper => {
+                let near = SortedLshSupport::sample(head_dim, keys(2), seed.derive(HASH))?;
+                let far = SampledBackground::new(keys(2), seed.derive(SAMPLES))?;
+                (Method::scatterbrain(near, far), 2 * keys(2))
+            }
             Preset::ScatterbrainScan => {
                 // At most 2/share keys are heavy.
                 let share = (2.0 / budget as f32).clamp(2f32.powi(-16), 1.0);
@@ -199,6 +219,7 @@ impl Preset {
 const HASH: u64 = 1;
 const FEATURES: u64 = 2;
 const CENTROIDS: u64 = 3;
+const SAMPLES: u64 = 4;
 
 /// A background whose units no budget decides.
 fn fixed(background: FeatureBackground) -> Result<Method> {

@@ -137,8 +137,14 @@ impl Round {
     }
 }
 
-/// Indices by cluster, ascending inside each, those of [`NONE`] last; and where each of `count` clusters starts.
-fn by_cluster(clusters: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
+/// Indices by cluster, ascending inside each, those of clusters beyond `count` last; and where each of the `count` clusters
+/// starts, and the last ends.
+///
+/// ```
+/// use scatterbrain_blocks::by_cluster;
+/// assert_eq!(by_cluster(&[1, 0, 1], 2), (vec![1, 0, 2], vec![0, 1, 3]));
+/// ```
+pub fn by_cluster(clusters: &[u32], count: usize) -> (Vec<u32>, Vec<u32>) {
     let place = |c: u32| (c as usize).min(count);
     let mut offsets = vec![0; count + 2];
     clusters.iter().for_each(|&c| offsets[place(c) + 1] += 1);

@@ -21,7 +21,7 @@ mod topk;
 mod union;
 mod window;
 
-pub use clusters::{Clusters, Round};
+pub use clusters::{Clusters, Round, by_cluster};
 pub use dense::to_dense_mask;
 pub use full::Full;
 pub use largest::{Largest, Score};

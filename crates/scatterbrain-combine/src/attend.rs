@@ -256,7 +256,11 @@ impl<'a> Call<'a> {
             let summary = summaries.of(&keys, parts)?;
             let head = self.query_rows(batch, first + h, extent.query[h]);
             let seen = head.head(&keys);
-            let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
+            let select = parts.support.as_ref().map(|support| match summary {
+                Some(summary) => support.prepare_beside(&seen, summary),
+                None => support.prepare(&seen),
+            });
+            let select = select.transpose()?;
             setup += start.elapsed();
             let prepared = head.prepared(&rows, &keys, parts, select.as_deref(), summary, lse.is_some());
             let units = parts.background_units();

@@ -27,25 +27,25 @@ impl SmyrfSupport {
     /// # Errors
     /// A size of 0.
     pub fn new(hash: Smyrf, cluster_size: usize) -> Result<Self> {
-        check_size(cluster_size)?;
+        check_size("cluster_size", cluster_size)?;
         Ok(Self { hash, cluster_size })
     }
 }
 
-fn check_size(size: usize) -> Result<()> {
-    if size == 0 { Err(Error::invalid("cluster_size", "at least 1 key", 0)) } else { Ok(()) }
+pub(crate) fn check_size(argument: &'static str, size: usize) -> Result<()> {
+    if size == 0 { Err(Error::invalid(argument, "at least 1 key", 0)) } else { Ok(()) }
 }
 
-fn check_fits(size: usize, m: usize) -> Result<()> {
+pub(crate) fn check_fits(argument: &'static str, size: usize, m: usize) -> Result<()> {
     if size == 0 || size > m {
-        return Err(Error::invalid("cluster_size", format!("1 to {m} keys"), size));
+        return Err(Error::invalid(argument, format!("1 to {m} keys"), size));
     }
     Ok(())
 }
 
 impl Support for SmyrfSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        check_fits(self.cluster_size, head.mask.m())?;
+        check_fits("cluster_size", self.cluster_size, head.mask.m())?;
         let (n, m, length) = (head.mask.n(), head.mask.m(), head.mask.length());
         let rows = KeyRows { sorted: length, norms: length };
         let orders = self.hash.orders(head.level, head.query, head.key, rows)?;
@@ -84,7 +84,7 @@ impl ReformerSupport {
     /// # Errors
     /// A size of 0.
     pub fn new(hash: ReformerRotation, bucket_size: usize) -> Result<Self> {
-        check_size(bucket_size)?;
+        check_size("bucket_size", bucket_size)?;
         Ok(Self { hash, bucket_size, fit: false })
     }
 
@@ -129,7 +129,7 @@ impl ReformerSupport {
 
 impl Support for ReformerSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        check_fits(self.bucket_size, head.mask.m())?;
+        check_fits("bucket_size", self.bucket_size, head.mask.m())?;
         let codes = codes(&*self.fitted(head.mask.length())?, head)?;
         let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
         let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
@@ -170,10 +170,10 @@ impl Support for HashSupport {
 }
 
 /// Codes of one hash: of all queries, and of the valid keys.
-type CodePair = (Vec<u32>, Vec<u32>);
+pub(crate) type CodePair = (Vec<u32>, Vec<u32>);
 
 /// Codes of every hash.
-fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<Vec<CodePair>> {
+pub(crate) fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<Vec<CodePair>> {
     let query = hash.codes(head.level, head.query)?;
     let key = match head.mask.length() {
         0 => None,

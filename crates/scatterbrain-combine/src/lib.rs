@@ -21,6 +21,7 @@
 
 mod attend;
 mod check;
+mod clustered;
 pub mod decompose;
 mod dense;
 mod group;
@@ -29,11 +30,14 @@ mod merge;
 mod method;
 pub mod plan;
 mod scan;
+mod sorted_lsh;
 mod tile;
 
 pub use attend::{Attention, HeadReport, Options, Report, attend, attend_into};
+pub use clustered::ClusteredSupport;
 pub use dense::{DenseHead, dense_matrix};
 pub use hashed::{ClusterSupport, HashSupport, MOST_BUCKETS, QuantisedTopK, ReformerSupport, SmyrfSupport};
 pub use merge::{Partial, merge};
 pub use method::Method;
 pub use scan::ScanBackground;
+pub use sorted_lsh::SortedLshSupport;

@@ -104,6 +104,11 @@ impl Method {
         Self::of(Some(support), None)
     }
 
+    /// [`Method::low_rank`] of a background chosen at run time.
+    pub fn low_rank_shared(background: Arc<dyn Background>) -> Self {
+        Self::of(None, Some(background))
+    }
+
     /// [`Method::scatterbrain`] of parts chosen at run time.
     pub fn scatterbrain_shared(support: Arc<dyn Support>, background: Arc<dyn Background>) -> Self {
         Self::of(Some(support), Some(background))

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::WindowSupport;
 use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions, Request, VERSION, plan};
-use scatterbrain_combine::{Attention, Method, Options, QuantisedTopK, attend};
+use scatterbrain_combine::{Attention, Method, Options, QuantisedTopK, ScanBackground, attend};
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Error, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground};
@@ -13,13 +13,15 @@ const D: usize = 16;
 const SEED: Seed = Seed(3);
 
 /// One of every configuration.
-const CONFIGS: [Config; 6] = [
+const CONFIGS: [Config; 8] = [
     Config::QuantisedTopK { keys: 12, centroids: 5 },
     Config::Exact,
     Config::Window { keys: 9, sinks: 2, centroids: 5 },
     Config::Centroids { centroids: 5 },
     Config::Uniform,
     Config::QuantisedTopK { keys: 20, centroids: 0 },
+    Config::Scan { keys: 16, steps: 31 },
+    Config::Scan { keys: 64, steps: 127 },
 ];
 
 /// A plan that no cost overrules, for n queries and m keys in groups of two heads.
@@ -107,6 +109,9 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::QuantisedTopK { keys, centroids: 0 } => Method::sparse(QuantisedTopK::new(keys).unwrap()),
         Config::QuantisedTopK { keys, centroids } => {
             Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
+        }
+        Config::Scan { keys, steps } => {
+            Method::low_rank(ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap())
         }
     }
 }

@@ -222,6 +222,15 @@ pub trait Support: Send + Sync + Debug {
     /// Where the head's shape does not fit the rule.
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>>;
 
+    /// [`Support::prepare`] beside a background that has seen the same keys: a support that needs what the background has
+    /// made of them, as its clusters ([`Summary::clusters`]), takes it from there.
+    ///
+    /// # Errors
+    /// As [`Support::prepare`].
+    fn prepare_beside<'a>(&'a self, head: &Head<'a>, _background: &dyn Summary) -> Result<Box<dyn Select + 'a>> {
+        self.prepare(head)
+    }
+
     /// Whether the choice can depend on later tokens.
     fn causality(&self) -> Causality;
 
@@ -294,6 +303,11 @@ pub trait Summary: Send + Sync {
         false
     }
 
+    /// The clusters of keys that it stands on, where it has any.
+    fn clusters(&self) -> Option<KeyClusters<'_>> {
+        None
+    }
+
     /// Whether a tile of any queries, in any order, has right entries where rows see different keys. Totals are asked
     /// of neighbours even then.
     fn any_order(&self) -> bool {
@@ -310,6 +324,15 @@ pub trait Summary: Send + Sync {
     fn recall<'a>(&'a self, tile: &Tile<'a>, _memory: &[f32]) -> Box<dyn TileBackground + 'a> {
         self.tile(tile, &mut Selection::default())
     }
+}
+
+/// Clusters of the valid keys of a head.
+#[derive(Debug, Clone)]
+pub struct KeyClusters<'a> {
+    /// The cluster of each key, numbered from 0, none empty.
+    pub cluster: Vec<u32>,
+    /// Mean keys, `[clusters, d]`.
+    pub means: &'a [f32],
 }
 
 /// The background of one query tile.

@@ -29,7 +29,7 @@
 
 use crate::centroid_tile::CentroidTile;
 use crate::kmeans::{Means, kmeans};
-use scatterbrain_core::tile::{Background, Causality, KeyHead, Selection, Summary, Tile, TileBackground};
+use scatterbrain_core::tile::{Background, Causality, KeyClusters, KeyHead, Selection, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Result, Seed};
 use std::ops::Range;
 
@@ -164,6 +164,11 @@ impl<'a> CentroidSummary<'a> {
 impl Summary for CentroidSummary<'_> {
     fn tile<'a>(&'a self, tile: &Tile<'a>, _: &mut Selection) -> Box<dyn TileBackground + 'a> {
         Box::new(CentroidTile::new(self, *tile))
+    }
+
+    fn clusters(&self) -> Option<KeyClusters<'_>> {
+        let cluster = (0..self.keys.mask.length()).map(|j| self.partition.of(j) as u32).collect();
+        Some(KeyClusters { cluster, means: &self.means })
     }
 
     /// Neighbours share the ragged ends of their intervals; other rows would be right, but slow.

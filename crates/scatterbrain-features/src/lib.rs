@@ -16,7 +16,8 @@
 //! | [`EluFeatures`] | the d columns | no | + | ignored |
 //! | [`Constant`] | 1 | no | + | ignored |
 //!
-//! Where the data decide, [`CentroidBackground`] takes the place of a map: a key weighs what the mean of its cluster does.
+//! Two backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does, and
+//! [`SampledBackground`], where a few keys stand for all.
 //!
 //! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 
@@ -33,6 +34,8 @@ mod oprf;
 mod positive;
 mod projection;
 mod relu;
+mod sampled;
+mod sampled_tile;
 mod summary;
 mod tile;
 mod trigonometric;
@@ -46,5 +49,6 @@ pub use oprf::{OptimalPositiveFeatures, optimal_a};
 pub use positive::PositiveFeatures;
 pub use projection::{Projection, ProjectionKind};
 pub use relu::ReluFeatures;
+pub use sampled::SampledBackground;
 pub use summary::FeatureBackground;
 pub use trigonometric::TrigonometricFeatures;

@@ -113,6 +113,13 @@ impl Weights {
         Self::from_logs(&logs, problem.n)
     }
 
+    /// A pair's own weight so many times: `exp(log_multiple + scale·q·k)`, `log_multiple` `[n, m]`; −∞ leaves it out.
+    pub fn multiples(problem: &Problem, log_multiple: &[f64]) -> Self {
+        let logits = problem.logits();
+        let logs: Vec<f64> = logits.iter().zip(log_multiple).map(|(x, c)| x + c).collect();
+        Self::from_logs(&logs, problem.n)
+    }
+
     /// The weight of a pair in natural units; may overflow where the log-scale is large.
     pub fn natural_value(&self, i: usize, j: usize) -> f64 {
         let m = self.value.len() / self.log_scale.len();

@@ -31,6 +31,11 @@ pub(super) const TEAL: RGBColor = RGBColor(0x12, 0x8A, 0x99);
 pub(super) const NAVY: RGBColor = RGBColor(0x2B, 0x3F, 0xA3);
 pub(super) const LIME: RGBColor = RGBColor(0x4F, 0x9A, 0x22);
 pub(super) const PLUM: RGBColor = RGBColor(0x8E, 0x1D, 0x7A);
+pub(super) const AZURE: RGBColor = RGBColor(0x3D, 0x8F, 0xD6);
+pub(super) const SLATE: RGBColor = RGBColor(0x4C, 0x66, 0x7A);
+pub(super) const GOLD: RGBColor = RGBColor(0xB0, 0x8A, 0x00);
+pub(super) const RUST: RGBColor = RGBColor(0x9C, 0x4A, 0x2F);
+pub(super) const MOSS: RGBColor = RGBColor(0x6B, 0x7A, 0x2E);
 pub(super) const GREY: RGBColor = RGBColor(0x8A, 0x8A, 0x8B);
 
 /// Colours for things without one of their own, in this order.
@@ -54,6 +59,11 @@ pub(super) fn method(preset: Preset) -> RGBColor {
         Preset::ScatterbrainCentroid => NAVY,
         Preset::QuantisedTopK => LIME,
         Preset::ScatterbrainQuantised => PLUM,
+        Preset::Clustered => AZURE,
+        Preset::Hyper => SLATE,
+        Preset::ScatterbrainScan => GOLD,
+        Preset::Int8 => RUST,
+        Preset::Int8Scores => MOSS,
     }
 }
 

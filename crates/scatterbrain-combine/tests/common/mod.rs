@@ -3,30 +3,36 @@
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
-use scatterbrain_combine::{HashSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport};
+use scatterbrain_combine::{
+    ClusteredSupport, HashSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport,
+    SortedLshSupport,
+};
 use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
     CentroidBackground, Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures,
-    OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, TrigonometricFeatures,
+    OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, SampledBackground,
+    TrigonometricFeatures,
 };
 use scatterbrain_hash::{ReformerRotation, SignRandomProjection, Smyrf, Transform};
 use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, sparse, visibility};
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 11;
+pub const SUPPORTS: usize = 13;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
-pub const BACKGROUNDS: usize = 9;
+pub const BACKGROUNDS: usize = 10;
 /// The background whose weights change sign.
 pub const SIGNED: usize = 6;
 /// The background of centroids, which has no feature map.
 pub const CENTROIDS: usize = 8;
+/// Sampled keys, which have no feature map either.
+pub const SAMPLED: usize = 9;
 
 /// The background of scans, which the oracle does not know: its rounding decides by the last bits of f32.
-pub const SCAN: usize = 9;
+pub const SCAN: usize = 10;
 
 const FEATURES: usize = 12;
 /// A row whose denominator is less of its terms may be answered by exact attention: the library's limit is 1/4096 of
@@ -154,6 +160,9 @@ impl Case {
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
             10 => Arc::new(QuantisedTopK::new(10.min(self.m)).unwrap()),
+            11 => Arc::new(SortedLshSupport::sample(self.d, 8.min(self.m), seed).unwrap()),
+            // With the clusters of the background of centroids.
+            12 => Arc::new(ClusteredSupport::new(9.min(self.m), self.centroids()).unwrap()),
             _ => Arc::new(Full),
         })
     }
@@ -164,7 +173,7 @@ impl Case {
 
     fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
         Some(match which {
-            0 | CENTROIDS => return None,
+            0 | CENTROIDS | SAMPLED => return None,
             1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
             2 => Arc::new(HyperbolicFeatures::from_projection(self.projection(FEATURES / 2))),
             3 => Arc::new(OptimalPositiveFeatures::from_projection(self.projection(FEATURES), -0.1).unwrap()),
@@ -180,29 +189,43 @@ impl Case {
         CentroidBackground::new(1 + (self.seed % 12 + 5) as usize % 12, Seed(self.seed).derive(13)).unwrap()
     }
 
+    /// 1 to 20 of them, by seed.
+    fn sampled(&self) -> SampledBackground {
+        SampledBackground::new(1 + (self.seed % 20 + 7) as usize % 20, Seed(self.seed).derive(14)).unwrap()
+    }
+
+    fn background(&self, which: usize) -> Option<Arc<dyn Background>> {
+        Some(match which {
+            CENTROIDS => Arc::new(self.centroids()),
+            SAMPLED => Arc::new(self.sampled()),
+            SCAN => Arc::new(ScanBackground::new(1.0 / 16.0).unwrap().with_steps(1 + (self.seed % 127) as u8).unwrap()),
+            _ => Arc::new(FeatureBackground::shared(self.map(which)?)),
+        })
+    }
+
     pub fn method(&self, support: usize, background: usize) -> Method {
-        let support = self.support(support);
-        if background == CENTROIDS {
-            let far = self.centroids();
-            return match support {
-                None => Method::low_rank(far),
-                Some(s) => Method::scatterbrain_shared(s, Arc::new(far)),
-            };
-        }
-        if background == SCAN {
-            let far = ScanBackground::new(1.0 / 16.0).unwrap().with_steps(1 + (self.seed % 127) as u8).unwrap();
-            return match support {
-                None => Method::low_rank(far),
-                Some(s) => Method::scatterbrain_shared(s, Arc::new(far)),
-            };
-        }
-        let background = self.map(background).map(FeatureBackground::shared);
-        match (support, background) {
+        match (self.support(support), self.background(background)) {
             (None, None) => Method::exact(),
             (Some(s), None) => Method::sparse_shared(s),
-            (None, Some(b)) => Method::low_rank(b),
-            (Some(s), Some(b)) => Method::scatterbrain_shared(s, Arc::new(b) as Arc<dyn Background>),
+            (None, Some(b)) => Method::low_rank_shared(b),
+            (Some(s), Some(b)) => Method::scatterbrain_shared(s, b),
         }
+    }
+
+    /// The definition of sampled keys by plain loops: ln of how many keys each pair's key stands for, `[n, m]`.
+    fn sample_logs(&self, visible: &[bool], length: usize) -> Vec<f64> {
+        let far = self.sampled();
+        let count = far.units().min(length);
+        let mut logs = vec![f64::NEG_INFINITY; self.n * self.m];
+        for (row, logs) in visible.chunks(self.m).zip(logs.chunks_mut(self.m)) {
+            for g in 0..count {
+                let seen: Vec<usize> = (g * length / count..(g + 1) * length / count).filter(|&j| row[j]).collect();
+                if let Some(&key) = seen.iter().min_by_key(|&&j| far.rank(j)) {
+                    logs[key] = (seen.len() as f64).ln();
+                }
+            }
+        }
+        logs
     }
 
     /// The cluster of every valid key of a head.
@@ -242,12 +265,18 @@ impl Case {
         }
         let shape = [self.n, self.m, self.d, self.d_v];
         let problem = Problem::from_f32(shape, f64::from(self.scale), &query, &key, &value).seeing(visible);
-        let clusters = (background_idx == CENTROIDS).then(|| self.clusters(bh));
-        let weights = match &clusters {
-            Some(clusters) => Some(Weights::centroids(&problem, clusters, &interval)),
-            None => self.weights(&problem, background_idx),
+        let (weights, stand_ins) = match background_idx {
+            CENTROIDS => {
+                let clusters = self.clusters(bh);
+                let weights = Weights::centroids(&problem, &clusters, &interval);
+                (Some(weights), Some(StandIns::means(&problem, &clusters, &interval)))
+            }
+            SAMPLED => {
+                let logs = self.sample_logs(&problem.visible, length);
+                (Some(Weights::multiples(&problem, &logs)), Some(StandIns::multiples(&problem, &logs)))
+            }
+            _ => (self.weights(&problem, background_idx), None),
         };
-        let stand_ins = clusters.map(|clusters| stand_ins(&problem, &clusters, &interval));
         let dense = self.support(support).map(|s| self.dense_support(&*s, bh));
         let estimate = match (&dense, &weights) {
             (None, None) => problem.exact(),
@@ -302,35 +331,50 @@ impl Case {
 /// What stands off the support.
 struct Off {
     which: usize,
-    /// Of centroids.
-    stand_ins: Option<Vec<f32>>,
+    /// Where there is no map.
+    stand_ins: Option<StandIns>,
 }
 
-/// For every pair the key whose weight it has, `[n, m, d]`: the mean of the key's cluster where the row sees all of it, by
-/// plain f32 sums; else the key itself.
-fn stand_ins(problem: &Problem, clusters: &[usize], seen: &[bool]) -> Vec<f32> {
-    let (m, d) = (problem.m, problem.d);
-    let count = clusters.iter().max().map_or(0, |c| c + 1);
-    let mut means = vec![0.0f32; count * d];
-    for (j, c) in clusters.iter().enumerate() {
-        means[c * d..(c + 1) * d].iter_mut().zip(problem.key_row(j)).for_each(|(mean, &x)| *mean += x as f32);
-    }
-    for (c, mean) in means.chunks_mut(d).enumerate() {
-        let members = clusters.iter().filter(|&&other| other == c).count() as f32;
-        mean.iter_mut().for_each(|x| *x /= members);
-    }
-    let mut keys = Vec::with_capacity(problem.n * m * d);
-    for row in seen.chunks(m) {
-        let mut whole = vec![true; count];
-        clusters.iter().zip(row).filter(|(_, seen)| !**seen).for_each(|(&c, _)| whole[c] = false);
-        for j in 0..m {
-            match clusters.get(j).filter(|c| whole[**c]) {
-                Some(c) => keys.extend(&means[c * d..(c + 1) * d]),
-                None => keys.extend(problem.key_row(j).iter().map(|&x| x as f32)),
+/// For every pair a key whose weight it has, and how many times.
+struct StandIns {
+    /// `[n, m, d]`.
+    keys: Vec<f32>,
+    /// ln of it, `[n, m]`.
+    logs: Vec<f32>,
+}
+
+impl StandIns {
+    /// The mean of the key's cluster where the row sees all of it, by plain f32 sums; else the key itself.
+    fn means(problem: &Problem, clusters: &[usize], seen: &[bool]) -> Self {
+        let (m, d) = (problem.m, problem.d);
+        let count = clusters.iter().max().map_or(0, |c| c + 1);
+        let mut means = vec![0.0f32; count * d];
+        for (j, c) in clusters.iter().enumerate() {
+            means[c * d..(c + 1) * d].iter_mut().zip(problem.key_row(j)).for_each(|(mean, &x)| *mean += x as f32);
+        }
+        for (c, mean) in means.chunks_mut(d).enumerate() {
+            let members = clusters.iter().filter(|&&other| other == c).count() as f32;
+            mean.iter_mut().for_each(|x| *x /= members);
+        }
+        let mut keys = Vec::with_capacity(problem.n * m * d);
+        for row in seen.chunks(m) {
+            let mut whole = vec![true; count];
+            clusters.iter().zip(row).filter(|(_, seen)| !**seen).for_each(|(&c, _)| whole[c] = false);
+            for j in 0..m {
+                match clusters.get(j).filter(|c| whole[**c]) {
+                    Some(c) => keys.extend(&means[c * d..(c + 1) * d]),
+                    None => keys.extend(problem.key_row(j).iter().map(|&x| x as f32)),
+                }
             }
         }
+        Self { keys, logs: vec![0.0; problem.n * m] }
     }
-    keys
+
+    /// The keys themselves.
+    fn multiples(problem: &Problem, logs: &[f64]) -> Self {
+        let keys = (0..problem.n).flat_map(|_| problem.key.iter().map(|&x| x as f32)).collect();
+        Self { keys, logs: logs.iter().map(|&l| l as f32).collect() }
+    }
 }
 
 /// What the oracle says of one head.
@@ -493,7 +537,7 @@ fn plain_error(
         problem.query_row(i).iter().zip(k).map(|(&a, b)| a as f32 * case.scale * b).sum::<f32>()
     };
     let logit = |i: usize, j: usize| dot(i, &mut problem.key_row(j).iter().map(|&x| x as f32));
-    let stand_ins = off.and_then(|off| off.stand_ins.as_deref());
+    let stand_ins = off.and_then(|off| off.stand_ins.as_ref());
     let mut worst = 0.0f64;
     for i in 0..n {
         let on = |j: usize| dense.map_or(off.is_none(), |d| d[i * m + j]);
@@ -512,9 +556,9 @@ fn plain_error(
                     }
                 };
                 (0..q.n_features).map(|l| (q.row(i)[l] + k.row(j)[l], sign(l))).collect()
-            } else if let Some(keys) = stand_ins {
+            } else if let Some(StandIns { keys, logs }) = stand_ins {
                 let key = &keys[(i * m + j) * case.d..(i * m + j + 1) * case.d];
-                vec![(dot(i, &mut key.iter().copied()), 1.0)]
+                vec![(dot(i, &mut key.iter().copied()) + logs[i * m + j], 1.0)]
             } else {
                 vec![]
             }
