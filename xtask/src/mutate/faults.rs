@@ -16,7 +16,9 @@ const BLOCKS: &str = "scatterbrain-blocks";
 const CORE: &str = "scatterbrain-core";
 const TILE: &str = "crates/scatterbrain-combine/src/tile/mod.rs";
 const LISTS: &str = "crates/scatterbrain-combine/src/tile/lists.rs";
-const ATTEND: &str = "crates/scatterbrain-combine/src/attend.rs";
+const GROUP: &str = "crates/scatterbrain-combine/src/group.rs";
+const SCAN: &str = "crates/scatterbrain-combine/src/scan.rs";
+const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
@@ -77,9 +79,9 @@ pub(super) const FAULTS: &[Fault] = &[
     fault(
         "wrong-group's-key",
         COMBINE,
-        ATTEND,
-        "self.key.head(batch, kv_head)",
-        "self.key.head(batch, kv_heads - 1 - kv_head)",
+        GROUP,
+        "(self.key.head(batch, kv_head), self",
+        "(self.key.head(batch, self.sizes.kv_heads - 1 - kv_head), self",
     ),
     fault(
         "boolean-mask-ignored-in-background",
@@ -105,7 +107,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "if self.spoiled(i, keys.as_deref()) {",
         "if self.spoiled(i, None) && false {",
     ),
-    fault("totals-pass-left-out", COMBINE, ATTEND, "totals: summary.is_some()", "totals: false"),
+    fault("totals-pass-left-out", COMBINE, GROUP, "totals: summary.is_some()", "totals: false"),
     fault("row-said-to-hold-all", COMBINE, TILE, "    missing == 0\n", "    missing <= 1\n"),
     fault(
         "chosen-pairs-not-looked-at",
@@ -185,6 +187,15 @@ pub(super) const FAULTS: &[Fault] = &[
         "crates/scatterbrain-combine/src/decompose/yardstick.rs",
         "(self.budget - 2 * rank)",
         "(self.budget - rank)",
+    ),
+    fault("support-counted-twice-by-a-scan", COMBINE, SCAN, "leave_out(&chunk, taken, weights);", ""),
+    fault("hidden-keys-in-a-scan", COMBINE, SCAN, "hide(self.level, tile, &rows, &chunk, scores);", ""),
+    fault(
+        "weights-rounded-to-the-nearest",
+        CORE,
+        CODE_WEIGHTS,
+        "simd.add_f32s(simd.add_f32s(x, offset), round)",
+        "simd.add_f32s(x, round)",
     ),
 ];
 
