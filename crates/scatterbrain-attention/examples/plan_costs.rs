@@ -50,6 +50,8 @@ fn configs(n: usize) -> Vec<Config> {
         Config::Window { keys: n / 8, sinks: 4, centroids: 0 },
         Config::Window { keys: n / 32, sinks: 4, centroids: 32 },
         Config::Window { keys: n / 8, sinks: 4, centroids: 32 },
+        Config::Scan { keys: 16, steps: 31 },
+        Config::Scan { keys: 64, steps: 127 },
         Config::QuantisedTopK { keys: n / 128, centroids: 0 },
         Config::QuantisedTopK { keys: n / 32, centroids: 0 },
         Config::QuantisedTopK { keys: n / 8, centroids: 0 },

@@ -28,8 +28,9 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
 /// decide what is heavy. A row depends on its own pairs alone: strictly causal.
 ///
-/// Weights are those of 7-bit keys: the error of a logit is near |q||k|·s/(127·√12)·√(1/d), so that it takes exact
-/// attention to do better where logits of hundreds compete.
+/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c|/(63·√12) and
+/// s·|k|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more than 1,
+/// and only what is heavy is right.
 ///
 /// # Cost
 /// A pair takes a fourth of an exact one in the scan, a fourth in the sums, and some ten operations between; a head's
