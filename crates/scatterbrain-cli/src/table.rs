@@ -120,6 +120,10 @@ fn notes(comparison: &Comparison) -> String {
         "share    of the visible pairs: pairs computed exactly + units of the background\n         \
          (exact attention in tiles stores no matrix either)\n",
     );
+    let scans: Vec<&str> = comparison.results.iter().filter(|r| r.scan_share.is_some()).map(|r| r.method).collect();
+    if !scans.is_empty() {
+        let _ = writeln!(text, "scans    all visible pairs are looked at in 8 bits besides: {}", scans.join(", "));
+    }
     if comparison.input.causal && comparison.results.iter().any(|r| r.causality != "Strict") {
         text.push_str("†        values are causal, but the choice of pairs has seen later tokens\n");
     }

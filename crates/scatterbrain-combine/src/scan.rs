@@ -77,7 +77,8 @@ impl ScanBackground {
         Ok(Self { products: Products::Shares { share, most: MOST } })
     }
 
-    /// Steps that the share is cut in, from 1 to 127 (the default): with fewer, more weights are 0 and cost nothing.
+    /// Steps that the share is cut in, from 1 to 127 (the default): with fewer, more weights are 0 and cost nothing. Dense
+    /// 8-bit attention has no share to cut, and stays as it is.
     ///
     /// # Errors
     /// None, or more than 127.
@@ -105,6 +106,10 @@ impl ScanBackground {
 
 impl Background for ScanBackground {
     fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>> {
+        // It may have come from a file.
+        if let Products::Shares { share, most } = self.products {
+            Self::new(share)?.with_steps(most)?;
+        }
         Ok(Box::new(Scan::new(self.products, keys)?))
     }
 

@@ -177,6 +177,43 @@ fn what_is_under_a_step_adds_up() {
     }
 }
 
+/// What a file says is checked where it is used.
+#[test]
+fn scans_from_files_are_checked() {
+    let x = Tensor::f32("x", &[0.5; 24], [1, 1, 6, 4]).unwrap();
+    for (text, argument) in [
+        (r#"{"products":{"Shares":{"share":0.1,"most":200}}}"#, "steps: "),
+        (r#"{"products":{"Shares":{"share":0.1,"most":0}}}"#, "steps: "),
+        (r#"{"products":{"Shares":{"share":-1.0,"most":9}}}"#, "share: "),
+    ] {
+        let method = Method::low_rank(serde_json::from_str::<ScanBackground>(text).unwrap());
+        let error = attend(&x, &x, &x, &Mask::default(), &method, &Options::default()).unwrap_err();
+        assert!(error.to_string().starts_with(argument), "{error}");
+    }
+    let far = ScanBackground::new(0.25).unwrap();
+    let text = serde_json::to_string(&far).unwrap();
+    assert_eq!(serde_json::from_str::<ScanBackground>(&text).unwrap(), far);
+}
+
+/// The rivals: 8-bit scores with f32 values are nearer than 8-bit everything, and no pair of either is exact.
+#[test]
+fn dense_rivals_are_as_coarse_as_they_say() {
+    let case = Case { n: 200, m: 300, d: 64, d_v: 16, scale: 0.2, ..Case::plain() };
+    let options = Options { scale: Some(case.scale), ..Options::default() };
+    let run = |method: &Method| case.with_inputs(|q, k, v, mask| attend(q, k, v, mask, method, &options).unwrap());
+    let exact = run(&Method::exact()).output;
+    let error = |far| {
+        let got = run(&Method::low_rank(far));
+        assert!(got.report.heads.iter().all(|head| head.exact_pairs == 0));
+        assert_eq!((got.report.scan_share, got.report.share), (1.0, 0.0));
+        let square = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+        let off = square(&mut got.output.iter().zip(&exact).map(|(a, b)| a - b));
+        (off / square(&mut exact.iter().copied())).sqrt()
+    };
+    let (scores, all) = (error(ScanBackground::eight_bit_scores()), error(ScanBackground::eight_bits()));
+    assert!(scores < all && all < 0.1 && scores > 1e-4, "{scores} {all}");
+}
+
 #[test]
 fn shares_and_steps_are_checked() {
     for share in [0.0, -1.0, 1.5, f32::NAN, f32::INFINITY, 1e-6] {

@@ -179,7 +179,8 @@ fn within(units: usize) -> Vec<Family> {
         [Config::QuantisedTopK { keys, centroids }, window]
     };
     let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split).filter(|config| config.check().is_ok());
-    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }];
+    let scan = Config::Scan { keys: units / 2, steps: 127 };
+    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
     let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
     vec![all.filter(|config| config.units().is_some_and(|u| u <= units)).collect()]
 }

@@ -25,8 +25,7 @@ pub(crate) fn exp2_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     two_to(simd, r, shifted)
 }
 
-#[allow(clippy::approx_constant, reason = "near ln 2, and not it")]
-/// Degree 3 with p(0) = 1, minimax in the relative error.
+/// As [`C`], degree 3: minimax in the relative error, 4.3e-4.
 const COARSE: [f32; 3] = [0.695_766_8, 0.242_030_5, 0.041_698_75];
 
 /// [`exp2_vector`] with a relative error of at most 4.4e-4.
