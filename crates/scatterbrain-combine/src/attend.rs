@@ -46,7 +46,7 @@ pub struct Report {
     pub background_units: usize,
     /// (Exact pairs + units of the background) / visible pairs, averaged over rows that see a key.
     pub share: f64,
-    /// Visible pairs looked at in low precision over visible pairs, averaged over heads; they are not in `share`.
+    /// Pairs looked at in low precision over visible pairs, averaged over rows that see a key; they are not in `share`.
     #[serde(default)]
     pub scan_share: f64,
     /// Rows computed again without subtraction, or exactly, for want of digits.
@@ -64,6 +64,9 @@ pub struct HeadReport {
     pub visible_pairs: u64,
     /// The head's share.
     pub share: f64,
+    /// The head's part of [`Report::scan_share`].
+    #[serde(default)]
+    pub scan_share: f64,
     /// Rows computed again.
     pub recomputed_rows: usize,
     /// Whether a plan left the head to exact attention.
@@ -199,7 +202,7 @@ impl<'a> Call<'a> {
             }
         }
         report.share = report.heads.iter().map(|h| h.share).sum::<f64>() / report.heads.len() as f64;
-        report.scan_share = parts.iter().filter(|p| p.scans()).count() as f64 / parts.len() as f64;
+        report.scan_share = report.heads.iter().map(|h| h.scan_share).sum::<f64>() / report.heads.len() as f64;
         Ok(report)
     }
 
@@ -239,7 +242,11 @@ impl<'a> Call<'a> {
         let group = self.group_size();
         let (batch, first) = (index / kv_heads, index % kv_heads * group);
         let start = Instant::now();
-        let rows = self.key_rows(index, extent);
+        let mut rows = self.key_rows(index, extent);
+        let own = if parts.len() == 1 { parts } else { &parts[first..first + group] };
+        if own.iter().filter_map(|p| p.background.as_ref()).any(|b| b.reads_queries()) {
+            rows = rows.with_queries(self, index);
+        }
         let keys = rows.head(self);
         let mut summaries = Summaries::default();
         let mut setup = start.elapsed();
@@ -264,7 +271,11 @@ impl<'a> Call<'a> {
             setup += start.elapsed();
             let prepared = head.prepared(&rows, &keys, parts, select.as_deref(), summary, lse.is_some());
             let units = parts.background_units();
-            reports.push((run_head(&prepared, units, output, lse, &mut space), std::mem::take(&mut setup)));
+            let mut report = run_head(&prepared, units, output, lse, &mut space);
+            if parts.support.as_ref().is_some_and(|s| s.scans()) {
+                report.scan_share = 1.0;
+            }
+            reports.push((report, std::mem::take(&mut setup)));
         }
         Ok(reports)
     }
@@ -305,6 +316,7 @@ impl<'a> Call<'a> {
         for (a, b) in report.heads.iter_mut().zip(&far.report.heads) {
             a.exact_pairs += b.exact_pairs;
             a.share += b.share;
+            a.scan_share += b.scan_share;
             a.recomputed_rows += b.recomputed_rows;
         }
         report.share += far.report.share;
@@ -426,16 +438,18 @@ fn run_head(
     }
     let HeadRun { carried, recomputed_rows, .. } = run;
     let mut report = HeadReport { recomputed_rows, ..HeadReport::default() };
-    let (mut share, mut seeing) = (0.0, 0usize);
+    let (mut share, mut scan_share, mut seeing) = (0.0, 0.0, 0usize);
     for (i, row) in carried.iter().enumerate() {
         let visible = head.mask.visible(i);
         report.exact_pairs += u64::from(row.pairs);
         report.visible_pairs += visible as u64;
         if visible > 0 {
             share += (row.pairs as usize + units) as f64 / visible as f64;
+            scan_share += f64::from(row.scanned) / visible as f64;
             seeing += 1;
         }
     }
-    report.share = if seeing == 0 { 0.0 } else { share / seeing as f64 };
+    let rows = seeing.max(1) as f64;
+    (report.share, report.scan_share) = (share / rows, scan_share / rows);
     report
 }

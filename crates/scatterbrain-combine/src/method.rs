@@ -53,11 +53,6 @@ impl Parts {
     pub(crate) fn background_units(&self) -> usize {
         self.background.as_ref().map_or(0, |b| b.units())
     }
-
-    /// Whether every visible pair is looked at in low precision.
-    pub(crate) fn scans(&self) -> bool {
-        self.support.as_ref().is_some_and(|s| s.scans()) || self.background.as_ref().is_some_and(|b| b.scans())
-    }
 }
 
 impl Method {

@@ -13,20 +13,29 @@ const D: usize = 16;
 const SEED: Seed = Seed(3);
 
 /// One of every configuration.
-const CONFIGS: [Config; 8] = [
+const CONFIGS: [Config; 10] = [
     Config::QuantisedTopK { keys: 12, centroids: 5 },
     Config::Exact,
     Config::Window { keys: 9, sinks: 2, centroids: 5 },
     Config::Centroids { centroids: 5 },
     Config::Uniform,
     Config::QuantisedTopK { keys: 20, centroids: 0 },
-    Config::Scan { keys: 16, steps: 31 },
-    Config::Scan { keys: 64, steps: 127 },
+    Config::Scan { keys: 16, steps: 31, skip: 0.0 },
+    Config::Scan { keys: 64, steps: 127, skip: 0.0 },
+    Config::Scan { keys: 32, steps: 63, skip: 0.05 },
+    Config::Scan { keys: 16, steps: 31, skip: 0.2 },
 ];
 
 /// A plan that no cost overrules, for n queries and m keys in groups of two heads.
 fn layer(configs: &[Config], n: usize, m: usize, causal: bool) -> LayerPlan {
-    let head = |&config: &Config| HeadPlan { config, error: 0.1, error_bound: 0.2, cost: 0.5, exact_share: 0.0 };
+    let head = |&config: &Config| HeadPlan {
+        config,
+        error: 0.1,
+        error_bound: 0.2,
+        cost: 0.5,
+        exact_share: 0.0,
+        scan_share: 0.5,
+    };
     LayerPlan {
         request: Request::Units(m),
         seed: SEED,
@@ -110,9 +119,9 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::QuantisedTopK { keys, centroids } => {
             Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
         }
-        Config::Scan { keys, steps } => {
-            Method::low_rank(ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap())
-        }
+        Config::Scan { keys, steps, skip } => Method::low_rank(
+            ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap().with_skip(skip).unwrap(),
+        ),
     }
 }
 

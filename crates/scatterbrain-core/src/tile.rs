@@ -70,6 +70,8 @@ pub struct KeyHead<'a> {
     pub key: Matrix<'a>,
     /// `[m, d_v]`.
     pub value: Matrix<'a>,
+    /// Some queries of the group, where the background reads them ([`Background::reads_queries`]).
+    pub queries: QuerySample<'a>,
     /// The softmax scale.
     pub scale: f32,
     /// The mask without its boolean part.
@@ -81,6 +83,16 @@ pub struct KeyHead<'a> {
     pub pairs: bool,
     /// SIMD level to compute at.
     pub level: Level,
+}
+
+/// Some queries of the heads that share a key/value head, evenly from all, for what a background fits to them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QuerySample<'a> {
+    /// `[ends.len(), d]`, finite.
+    pub rows: &'a [f32],
+    /// Where the keys end that each of them sees. What serves rows that see `end` keys or more alone may be fitted to those
+    /// with ends up to it, and is strictly causal.
+    pub ends: &'a [u32],
 }
 
 /// Some queries of one head.
@@ -285,8 +297,8 @@ pub trait Background: Send + Sync + Debug {
     /// Units a query pays for it (a random feature or a centroid costs 2).
     fn units(&self) -> usize;
 
-    /// Whether it looks at every visible pair in low precision, which has no units.
-    fn scans(&self) -> bool {
+    /// Whether it wants to see some queries beside the keys ([`KeyHead::queries`]).
+    fn reads_queries(&self) -> bool {
         false
     }
 }
@@ -355,6 +367,11 @@ pub trait TileBackground {
     /// weights that change sign, or are differences themselves, need more than the default.
     fn magnitude(&self, _row: usize, denominator: f32) -> f32 {
         denominator.abs()
+    }
+
+    /// Pairs of a row that were looked at in low precision.
+    fn scanned(&self, _row: usize) -> usize {
+        0
     }
 
     /// Background weights of rows `panel*PANEL..` on keys, `out[key][PANEL]`, in the rows' scales.

@@ -127,6 +127,24 @@ impl<'a> Tensor<'a> {
     }
 }
 
+impl Tensor<'_> {
+    /// Copies one row of a head, converted.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` has not its length.
+    pub fn read_row(&self, batch: usize, head: usize, row: usize, out: &mut [f32]) {
+        let [b, h, rows, cols] = self.shape;
+        assert!(batch < b && head < h && row < rows && out.len() == cols, "row ({batch}, {head}, {row})");
+        let [batches, heads, row_stride, col_stride] = self.strides;
+        let start = batch * batches + head * heads + row * row_stride;
+        match self.data {
+            Data::F32(x) => copy(&x[start..], col_stride, out, |v| v),
+            Data::F16(x) => copy(&x[start..], col_stride, out, f16::to_f32),
+            Data::Bf16(x) => copy(&x[start..], col_stride, out, bf16::to_f32),
+        }
+    }
+}
+
 fn copy<T: Copy>(from: &[T], stride: usize, out: &mut [f32], convert: impl Fn(T) -> f32) {
     for (c, o) in out.iter_mut().enumerate() {
         *o = convert(from[c * stride]);

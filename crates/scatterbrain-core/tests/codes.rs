@@ -118,7 +118,7 @@ proptest! {
         let draw = |rng: &mut scatterbrain_core::Rng| std::array::from_fn(|_| rng.uniform() as f32 * 8.0);
         let (value_steps, mass_steps): ([f32; PANEL], [f32; PANEL]) = (draw(&mut rng), draw(&mut rng));
         let values: Vec<i8> = (0..(first + keys) * columns.max(1)).map(|_| rng.below(255) as i8).collect();
-        let coding = kernel::Coding { first, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
+        let coding = kernel::Coding { first, fraction: first, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
         let steps = |j: usize, r: usize| weights[j * PANEL + r] * scales[j] * value_steps[r];
         let is_heavy = |j: usize, r: usize| steps(j, r).max(weights[j * PANEL + r] * mass_steps[r]) > f32::from(most);
         for level in Level::available() {

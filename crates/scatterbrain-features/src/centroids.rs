@@ -28,7 +28,7 @@
 //! Memory: C·(d + d_v) a key head and C weights a query of a tile.
 
 use crate::centroid_tile::CentroidTile;
-use crate::kmeans::{Means, kmeans};
+use crate::kmeans::{KMeans, Means};
 use scatterbrain_core::tile::{Background, Causality, KeyClusters, KeyHead, Selection, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Result, Seed};
 use std::ops::Range;
@@ -76,8 +76,10 @@ impl CentroidBackground {
         if keys.mask.is_causal() || keys.mask.has_window() || self.n_centroids >= length {
             return Partition::Blocks { size: length.div_ceil(self.n_centroids).max(1), length };
         }
-        let (cluster, count) = kmeans(keys.level, keys.key.head_rows(length), keys.scale, self.n_centroids, self.seed);
-        Partition::Scattered { cluster, count }
+        let rows = keys.key.head_rows(length);
+        let fit = KMeans::fit(keys.level, rows, keys.scale, self.n_centroids, self.seed);
+        let (kmeans, cluster) = fit.expect("fewer centroids than keys, and at least one");
+        Partition::Scattered { cluster, count: kmeans.count() }
     }
 }
 

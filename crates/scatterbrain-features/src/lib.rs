@@ -17,7 +17,7 @@
 //! | [`Constant`] | 1 | no | + | ignored |
 //!
 //! Two backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does, and
-//! [`SampledBackground`], where a few keys stand for all.
+//! [`SampledBackground`], where a few keys stand for all. [`KMeans`] clusters rows.
 //!
 //! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 
@@ -44,6 +44,7 @@ pub use centroids::CentroidBackground;
 pub use constant::Constant;
 pub use elu::EluFeatures;
 pub use hyperbolic::HyperbolicFeatures;
+pub use kmeans::KMeans;
 pub use map::{FeatureMap, LogFeatures, Role};
 pub use oprf::{OptimalPositiveFeatures, optimal_a};
 pub use positive::PositiveFeatures;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// | `Centroids` | – | C cluster centroids | 2C |
 /// | `Window` | a window of b keys, the first s keys | C centroids, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
-/// | `Scan` | pairs of more than 1/b of their row | all pairs in 8 bits | 2b |
+/// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Config {
@@ -55,7 +55,14 @@ pub enum Config {
         keys: usize,
         /// Steps of a share.
         steps: u8,
+        /// Clusters of keys under this part of a row are not scanned ([`ScanBackground::with_skip`]); 0: all are.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        skip: f32,
     },
+}
+
+fn is_zero(skip: &f32) -> bool {
+    *skip == 0.0
 }
 
 /// What of a call decides how a configuration is built.
@@ -71,7 +78,7 @@ pub(crate) struct Setting {
 enum FarField {
     Mean,
     Centroids(usize),
-    Scan { keys: usize, steps: u8 },
+    Scan { keys: usize, steps: u8, skip: f32 },
 }
 
 impl Config {
@@ -111,10 +118,15 @@ impl Config {
         self.far_field() == Some(FarField::Mean)
     }
 
+    /// Whether what a row is given depends on the rows before it in its panel.
+    pub(crate) fn reads_panel(self) -> bool {
+        matches!(self, Config::Scan { skip, .. } if skip > 0.0)
+    }
+
     fn far_field(self) -> Option<FarField> {
         match self {
             Config::Uniform => Some(FarField::Mean),
-            Config::Scan { keys, steps } => Some(FarField::Scan { keys, steps }),
+            Config::Scan { keys, steps, skip } => Some(FarField::Scan { keys, steps, skip }),
             _ => Some(self.centroids()).filter(|&count| count > 0).map(FarField::Centroids),
         }
     }
@@ -124,7 +136,7 @@ impl Config {
         let (name, least) = match self {
             Config::Exact | Config::Uniform => return Ok(()),
             Config::Centroids { centroids } => ("plan.centroids", centroids),
-            Config::Scan { keys, steps } => return scan(keys, steps).map(drop),
+            Config::Scan { keys, steps, skip } => return scan(keys, steps, skip).map(drop),
             Config::Window { keys, .. } | Config::QuantisedTopK { keys, .. } => ("plan.keys", keys),
         };
         if least == 0 { Err(Error::invalid(name, "at least 1", 0)) } else { Ok(()) }
@@ -168,17 +180,17 @@ impl FarField {
         Ok(match self {
             FarField::Mean => Arc::new(FeatureBackground::new(Constant::new(setting.head_dim)?)),
             FarField::Centroids(count) => Arc::new(CentroidBackground::new(count, setting.seed)?),
-            FarField::Scan { keys, steps } => Arc::new(scan(keys, steps)?),
+            FarField::Scan { keys, steps, skip } => Arc::new(scan(keys, steps, skip)?),
         })
     }
 }
 
-fn scan(keys: usize, steps: u8) -> Result<ScanBackground> {
+fn scan(keys: usize, steps: u8, skip: f32) -> Result<ScanBackground> {
     let named = |error: Error| match error {
         Error::Invalid { expected, got, .. } => Error::invalid("plan.scan", expected, got),
         other => other,
     };
-    ScanBackground::new(1.0 / keys as f32).and_then(|scan| scan.with_steps(steps)).map_err(named)
+    ScanBackground::new(1.0 / keys as f32).and_then(|scan| scan.with_steps(steps)?.with_skip(skip)).map_err(named)
 }
 
 /// Supports and backgrounds of configurations, equal backgrounds being one.

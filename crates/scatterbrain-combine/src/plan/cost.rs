@@ -47,6 +47,8 @@ const LISTED: f64 = 0.1;
 const HEAVY: f64 = 4.0;
 const UNION: f64 = 3.5;
 const GATHERED: f64 = 0.036;
+const CLUSTERED: f64 = 0.06;
+const COPIED: f64 = 3.0;
 const SUM: f64 = 1.2;
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
@@ -73,12 +75,22 @@ impl Shape {
     }
 }
 
-/// Cost over that of exact attention. `share`: of the pairs, those that are exact.
-pub(crate) fn relative(config: Config, shape: &Shape, share: f64) -> f64 {
-    nanoseconds(config, shape, share) / nanoseconds(Config::Exact, shape, 1.0)
+/// What a configuration looks at, as parts of the visible pairs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    /// Exactly.
+    pub exact: f64,
+    /// In low precision.
+    pub scanned: f64,
 }
 
-fn nanoseconds(config: Config, shape: &Shape, share: f64) -> f64 {
+/// Cost over that of exact attention.
+pub(crate) fn relative(config: Config, shape: &Shape, spent: Spent) -> f64 {
+    nanoseconds(config, shape, spent) / nanoseconds(Config::Exact, shape, Spent { exact: 1.0, scanned: 0.0 })
+}
+
+fn nanoseconds(config: Config, shape: &Shape, spent: Spent) -> f64 {
+    let share = spent.exact;
     let Shape { n, m, d, d_v, pairs, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
     let pair = both * PRODUCT + SOFTMAX;
@@ -86,9 +98,10 @@ fn nanoseconds(config: Config, shape: &Shape, share: f64) -> f64 {
     let support = match config {
         Config::Exact => return pairs * pair + rows,
         Config::Uniform | Config::Centroids { .. } => 0.0,
-        Config::Scan { .. } => {
-            let scan = pairs * (both * CODE + EACH) + m * both * QUANTISE + n * SCANNED;
-            scan + pairs * share * (both * LISTED + HEAVY)
+        Config::Scan { skip, .. } => {
+            let scan = pairs * spent.scanned * (both * CODE + EACH) + m * both * QUANTISE + n * SCANNED;
+            let routes = if skip > 0.0 { routes(shape) } else { 0.0 };
+            scan + routes + pairs * share * (both * LISTED + HEAVY)
         }
         Config::Window { keys, sinks, .. } => n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair,
         Config::QuantisedTopK { .. } => {
@@ -97,6 +110,14 @@ fn nanoseconds(config: Config, shape: &Shape, share: f64) -> f64 {
         }
     };
     support + background(config, shape, share) + rows + n * OTHER
+}
+
+/// Clusters of a scan: what is set up, and what a row asks of them.
+fn routes(shape: &Shape) -> f64 {
+    let Shape { n, m, d, d_v, .. } = *shape;
+    let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
+    let clusters = 1.4 * (if shape.dense { m } else { m / 2.0 }).sqrt();
+    CLUSTERED * m * clusters * d + COPIED * m * both + n * clusters * (both * PRODUCT + WEIGHT)
 }
 
 fn background(config: Config, shape: &Shape, share: f64) -> f64 {

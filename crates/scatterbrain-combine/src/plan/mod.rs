@@ -18,7 +18,7 @@ pub use planner::{PlanOptions, Request, plan};
 use crate::attend::Call;
 use crate::method::Parts;
 use config::Setting;
-use cost::Shape;
+use cost::{Shape, Spent};
 use scatterbrain_core::{Error, Mask, Result, Seed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -99,12 +99,15 @@ pub struct HeadPlan {
     pub cost: f64,
     /// Exact pairs over visible pairs, of the sampled rows.
     pub exact_share: f64,
+    /// Pairs looked at in low precision over visible pairs, of the sampled rows; 0 where the configuration does not scan.
+    #[serde(default)]
+    pub scan_share: f64,
 }
 
 impl HeadPlan {
     /// Exact attention.
     pub(crate) const EXACT: Self =
-        Self { config: Config::Exact, error: 0.0, error_bound: 0.0, cost: 1.0, exact_share: 1.0 };
+        Self { config: Config::Exact, error: 0.0, error_bound: 0.0, cost: 1.0, exact_share: 1.0, scan_share: 0.0 };
 
     /// Whether the head was left to exact attention.
     pub fn is_fallback(&self) -> bool {
@@ -118,6 +121,7 @@ impl HeadPlan {
             ("plan.error_bound", self.error_bound),
             ("plan.cost", self.cost),
             ("plan.exact_share", self.exact_share),
+            ("plan.scan_share", self.scan_share),
         ];
         match figures.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
             Some((name, x)) => Err(Error::invalid(name, "a finite number of at least 0", x)),
@@ -209,7 +213,7 @@ impl LayerPlan {
         let fit = |head: &HeadPlan| {
             let config = head.config.at(m, self.m);
             let share = head.exact_share.max(shape.share(config.keys()));
-            (config, cost::relative(config, &shape, share))
+            (config, cost::relative(config, &shape, Spent { exact: share, scanned: head.scan_share }))
         };
         self.heads.iter().map(fit).collect()
     }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::config::{self, Config, Setting};
-use super::cost::{self, Shape};
+use super::cost::{self, Shape, Spent};
 use super::trial::{Group, Outcome};
 use super::{HeadPlan, LayerPlan, WORTH};
 use crate::attend::{Call, Options};
@@ -30,6 +30,16 @@ const SINKS: usize = 4;
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear.
 const SCANS: [(usize, u8); 5] = [(16, 15), (16, 31), (32, 63), (64, 127), (256, 127)];
+/// The same of scans by clusters, with what they skip.
+const ROUTES: [(usize, u8, f32); 7] = [
+    (16, 31, 0.2),
+    (16, 31, 0.1),
+    (32, 63, 0.05),
+    (32, 63, 0.025),
+    (64, 127, 0.012),
+    (64, 127, 0.006),
+    (128, 127, 0.003),
+];
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
@@ -160,7 +170,8 @@ fn families(request: Request, shape: &Shape) -> Vec<Family> {
                 vec![Config::Uniform],
                 centroids.to_vec(),
                 keys().map(|keys| Config::Window { keys, sinks: SINKS, centroids: CENTROIDS }).collect(),
-                SCANS.map(|(keys, steps)| Config::Scan { keys, steps }).to_vec(),
+                ROUTES.map(|(keys, steps, skip)| Config::Scan { keys, steps, skip }).to_vec(),
+                SCANS.map(|(keys, steps)| Config::Scan { keys, steps, skip: 0.0 }).to_vec(),
                 keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS }).collect(),
             ]
         }
@@ -179,7 +190,7 @@ fn within(units: usize) -> Vec<Family> {
         [Config::QuantisedTopK { keys, centroids }, window]
     };
     let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split).filter(|config| config.check().is_ok());
-    let scan = Config::Scan { keys: units / 2, steps: 127 };
+    let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
     let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
     let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
     vec![all.filter(|config| config.units().is_some_and(|u| u <= units)).collect()]
@@ -209,7 +220,10 @@ impl Planner<'_> {
     /// What the heads of a group may be computed by: the best, or for a request in time all.
     fn group(&self, kv_head: usize, extents: &[GroupExtent], parts: &[Vec<Parts>]) -> Result<Vec<Vec<HeadPlan>>> {
         let kv_heads = self.call.sizes.kv_heads;
-        let keys = |batch: usize| self.call.key_rows(batch * kv_heads + kv_head, &extents[batch * kv_heads + kv_head]);
+        let keys = |batch: usize| {
+            let index = batch * kv_heads + kv_head;
+            self.call.key_rows(index, &extents[index]).with_queries(self.call, index)
+        };
         let keys: Vec<KeyRows<'_>> = (0..self.call.sizes.batch).map(keys).collect();
         let mut group = Group::new(self.call, kv_head, &keys, extents, self.rows, self.seed);
         (0..self.call.group_size())
@@ -277,14 +291,22 @@ impl Planner<'_> {
     }
 
     fn option(&self, config: Config, outcome: &Outcome) -> HeadPlan {
-        let share = outcome.share.max(self.shape.share(config.keys()));
-        let cost = cost::relative(config, &self.shape, share);
-        HeadPlan { config, error: outcome.error, error_bound: outcome.bound, cost, exact_share: outcome.share }
+        let Spent { exact, scanned } = outcome.spent;
+        let spent = Spent { exact: exact.max(self.shape.share(config.keys())), scanned };
+        HeadPlan {
+            config,
+            error: outcome.error,
+            error_bound: outcome.bound,
+            cost: cost::relative(config, &self.shape, spent),
+            exact_share: exact,
+            scan_share: scanned,
+        }
     }
 
     /// The cost as far as it is known before a trial.
     fn least_cost(&self, config: Config) -> f64 {
-        cost::relative(config, &self.shape, self.shape.share(config.keys()))
+        let scanned = if config.reads_panel() { 0.0 } else { 1.0 };
+        cost::relative(config, &self.shape, Spent { exact: self.shape.share(config.keys()), scanned })
     }
 }
 

@@ -2,14 +2,19 @@
 
 use super::bound::upper_bound;
 use super::config::Config;
+use super::cost::Spent;
 use crate::attend::Call;
 use crate::group::{GroupExtent, KeyRows, QueryRows, Summaries};
 use crate::method::Parts;
-use crate::tile::{PreparedHead, Scratch, compute};
+use crate::tile::{Carried, PreparedHead, Scratch, compute};
 use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::tile::{KeyHead, Summary};
 use scatterbrain_core::{HeadMask, Result, Seed};
 use std::ops::Range;
+
+/// Neighbours among the sampled rows. What a scan by clusters gives a row depends on its neighbours, and a panel of sixteen
+/// would cost four times as much for rows that are much alike.
+const RUN: usize = 4;
 
 /// What a configuration did on the sampled rows.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +23,8 @@ pub(super) struct Outcome {
     pub error: f64,
     /// What the mean over all rows stays under.
     pub bound: f64,
-    /// Exact pairs over visible pairs.
-    pub share: f64,
+    /// Pairs over visible pairs.
+    pub spent: Spent,
 }
 
 impl Outcome {
@@ -28,7 +33,10 @@ impl Outcome {
         Self {
             error: self.error.max(other.error),
             bound: self.bound.max(other.bound),
-            share: self.share.max(other.share),
+            spent: Spent {
+                exact: self.spent.exact.max(other.spent.exact),
+                scanned: self.spent.scanned.max(other.spent.scanned),
+            },
         }
     }
 }
@@ -95,28 +103,36 @@ impl<'a> Group<'a> {
     /// # Errors
     /// What its parts refuse.
     pub(super) fn evaluate(&mut self, head: usize, config: Config, parts: &'a Parts, most: f64) -> Result<Outcome> {
-        let mut worst = Outcome { error: 0.0, bound: 0.0, share: 0.0 };
+        let mut worst = Outcome { error: 0.0, bound: 0.0, spent: Spent { exact: 0.0, scanned: 0.0 } };
         for Entry { rows, keys, summaries, heads } in &mut self.entries {
             let Sample { head, rows: sampled, exact } = &heads[head];
             let summary = summaries.of(keys, parts)?;
             let d_v = keys.value.cols();
-            let (mut errors, mut pairs, mut visible, mut total) = (Vec::new(), 0, 0, 0.0);
-            run(head, rows, keys, config, parts, summary, sampled, &mut self.scratch, |at, output, exact_pairs| {
-                errors.extend(row_errors(&exact[at.start * d_v..at.end * d_v], output, d_v));
-                pairs += exact_pairs;
+            let (mut runs, mut looked, mut visible, mut total) = (Vec::new(), [0u64; 2], 0, 0.0);
+            run(head, rows, keys, config, parts, summary, sampled, &mut self.scratch, |at, output, carried| {
+                for run in at.clone().step_by(RUN) {
+                    let run = run..(run + RUN).min(at.end);
+                    let own = (run.start - at.start) * d_v..(run.end - at.start) * d_v;
+                    let errors = row_errors(&exact[run.start * d_v..run.end * d_v], &output[own], d_v);
+                    total += errors.iter().sum::<f64>();
+                    runs.extend((!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64));
+                }
+                for row in carried {
+                    looked = [looked[0] + u64::from(row.pairs), looked[1] + u64::from(row.scanned)];
+                }
                 visible += sampled[at].iter().map(|&i| head.mask().visible(i as usize)).sum::<usize>();
-                total = errors.iter().sum();
                 total <= most * sampled.len() as f64
             })?;
-            let (error, mut bound) = match errors.is_empty() {
+            let (error, mut bound) = match runs.is_empty() {
                 // A head with no row that tells anything is left to exact attention.
                 true => (0.0, f64::INFINITY),
-                false => upper_bound(&errors),
+                false => upper_bound(&runs),
             };
             if total > most * sampled.len() as f64 {
                 bound = f64::INFINITY;
             }
-            worst = worst.worse(Outcome { error, bound, share: pairs as f64 / visible.max(1) as f64 });
+            let [exact, scanned] = looked.map(|pairs| pairs as f64 / visible.max(1) as f64);
+            worst = worst.worse(Outcome { error, bound, spent: Spent { exact, scanned } });
             if worst.bound == f64::INFINITY {
                 break;
             }
@@ -125,17 +141,21 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One row of each of `count` equal strata of the rows that see a key, or all of them.
+/// [`RUN`] neighbours of each of `count / RUN` equal strata of the rows that see a key, or all of them.
 fn strata(mask: &HeadMask<'_>, count: usize, seed: Seed) -> Vec<u32> {
     let seeing: Vec<u32> = (0..mask.n() as u32).filter(|&i| !mask.range(i as usize).is_empty()).collect();
-    let count = count.min(seeing.len());
+    let runs = count.div_ceil(RUN);
+    if runs * RUN >= seeing.len() {
+        return seeing;
+    }
     let mut rng = seed.stream(0);
-    let start = |s: usize| s * seeing.len() / count;
-    (0..count).map(|s| seeing[start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize]).collect()
+    let start = |s: usize| s * seeing.len() / runs;
+    let first = |s: usize| start(s) + rng.below((start(s + 1) - start(s) - RUN + 1) as u64) as usize;
+    (0..runs).map(first).flat_map(|first| seeing[first..first + RUN].iter().copied()).collect()
 }
 
 /// Tiles of the listed rows, the last first: late rows see most keys and err most. `take` gets the places of a tile's
-/// rows in the list, their outputs and the pairs that were exact, and says whether to go on.
+/// rows in the list, their outputs and what they took, and says whether to go on.
 #[allow(clippy::too_many_arguments, reason = "a head, what it is computed by, and where to")]
 fn run(
     head: &QueryRows<'_>,
@@ -146,20 +166,23 @@ fn run(
     summary: Option<&dyn Summary>,
     sampled: &[u32],
     scratch: &mut Scratch,
-    mut take: impl FnMut(Range<usize>, &[f32], u64) -> bool,
+    mut take: impl FnMut(Range<usize>, &[f32], &[Carried]) -> bool,
 ) -> Result<()> {
     let seen = head.head(keys);
     let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
     let prepared: PreparedHead<'_> = head.prepared(rows, keys, parts, select.as_deref(), summary, false);
     debug_assert_eq!(prepared.visits.count(), 1, "configurations take their queries once");
-    let size = if config.wants_neighbours() && !head.mask().is_dense() { 1 } else { PANEL };
+    let size = match config.wants_neighbours() && !head.mask().is_dense() {
+        true => 1,
+        false if config.reads_panel() => RUN,
+        false => PANEL,
+    };
     let mut output = vec![0.0; size * keys.value.cols()];
     for start in (0..sampled.len()).step_by(size).rev() {
         let at = start..(start + size).min(sampled.len());
         let output = &mut output[..at.len() * keys.value.cols()];
         let report = compute(&prepared, 0, &sampled[at.clone()], None, output, scratch);
-        let pairs = report.carried.iter().map(|row| u64::from(row.pairs)).sum();
-        if !take(at, output, pairs) {
+        if !take(at, output, &report.carried) {
             break;
         }
     }
@@ -185,13 +208,16 @@ mod tests {
     use scatterbrain_core::Mask;
 
     #[test]
-    fn a_row_of_each_stratum() {
+    fn neighbours_of_each_stratum() {
         let lengths = [40];
         let mask = Mask { causal: true, key_lengths: Some(&lengths), ..Mask::default() };
         // 100 queries at positions −60 to 39: rows 60 to 99 see a key.
         let head = mask.head(0, 0, 100, 50);
-        let rows = strata(&head, 8, Seed(1));
-        assert!(rows.iter().enumerate().all(|(s, &i)| (60 + 5 * s..65 + 5 * s).contains(&(i as usize))), "{rows:?}");
+        let rows = strata(&head, 16, Seed(1));
+        for (s, run) in rows.chunks(RUN).enumerate() {
+            assert!(run.windows(2).all(|w| w[1] == w[0] + 1), "{rows:?}");
+            assert!(run.iter().all(|&i| (60 + 10 * s..70 + 10 * s).contains(&(i as usize))), "{rows:?}");
+        }
         assert_eq!(strata(&head, 64, Seed(1)), (60..100).collect::<Vec<u32>>());
         let blind = Mask { key_lengths: Some(&[0]), ..Mask::default() };
         assert!(strata(&blind.head(0, 0, 9, 9), 4, Seed(1)).is_empty());

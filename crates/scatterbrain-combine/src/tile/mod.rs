@@ -77,11 +77,13 @@ pub(crate) struct Carried {
     taken_magnitude: f32,
     /// Pairs evaluated exactly.
     pub pairs: u32,
+    /// Pairs that the background looked at in low precision; known after the last pass.
+    pub scanned: u32,
 }
 
 impl Default for Carried {
     fn default() -> Self {
-        Self { max: f32::NEG_INFINITY, sum: 0.0, taken: 0.0, taken_magnitude: 0.0, pairs: 0 }
+        Self { max: f32::NEG_INFINITY, sum: 0.0, taken: 0.0, taken_magnitude: 0.0, pairs: 0, scanned: 0 }
     }
 }
 
@@ -326,7 +328,8 @@ impl<'a> Work<'a> {
         let (mut again, mut log_sum_exp) = (Vec::new(), [f32::NEG_INFINITY; PANEL]);
         for (lane, r) in rows.clone().enumerate() {
             let (carried, own, before) = self.joined(r);
-            self.report.carried[r] = carried;
+            let scanned = self.background.as_ref().map_or(0, |b| b.scanned(r)) as u32;
+            self.report.carried[r] = Carried { scanned, ..carried };
             match self.denominator(r, &carried, lanes.log_scale[lane], total[lane]) {
                 Denominator::Nothing => {}
                 Denominator::Lost { full } => again.push((r, full)),
@@ -459,6 +462,7 @@ impl Lanes {
             taken: self.taken.sum[lane],
             taken_magnitude: self.taken.magnitude[lane],
             pairs: self.pairs[lane],
+            scanned: 0,
         }
     }
 

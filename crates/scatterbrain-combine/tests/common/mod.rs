@@ -7,7 +7,7 @@ use scatterbrain_combine::{
     ClusteredSupport, HashSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport,
     SortedLshSupport,
 };
-use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
+use scatterbrain_core::tile::{Background, Head, KeyHead, QuerySample, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
     CentroidBackground, Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures,
@@ -236,6 +236,7 @@ impl Case {
             let keys = KeyHead {
                 key: key.matrix(),
                 value: value.matrix(),
+                queries: QuerySample::default(),
                 scale: self.scale,
                 mask: mask.head(b, h, self.n, self.m).without_boolean(),
                 boolean: self.boolean,

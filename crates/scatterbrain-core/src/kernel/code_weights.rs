@@ -33,8 +33,10 @@ pub struct WeightCodes {
 /// How [`code_weights`] makes codes.
 #[derive(Debug, Clone, Copy)]
 pub struct Coding<'a> {
-    /// The number of the first key, a multiple of four. It decides which fraction a key rounds from.
+    /// The row of codes that belongs to the first key, a multiple of four.
     pub first: usize,
+    /// Which fraction the first key rounds from, a multiple of four.
+    pub fraction: usize,
     /// A factor of each key, by which its row of codes is to be multiplied.
     pub scales: &'a [f32],
     /// Steps in a weight times its key's factor, for each lane.
@@ -52,14 +54,14 @@ pub struct Coding<'a> {
 /// heavy[j][r]  ⇔  max(x[j][r], w[j][r] · mass_steps[r]) > most
 /// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy
 /// light[r] += Σ_j w[j][r] over those that are not heavy
-/// t_j = ((157·(j + 148·b) mod 256) + u)/256        b = ⌊j/256⌋, u = fractional part of b·(√5 − 1)/2
+/// t_j = ((157·(f + 148·b) mod 256) + u)/256        f = fraction + j, b = ⌊f/256⌋, u = fractional part of b·(√5 − 1)/2
 /// ```
 ///
 /// Bit b of `heavy[w][r]` says whether key `32·w + b` of lane r is heavy. `codes` is overwritten.
 ///
 /// # Panics
-/// If `weights` is not a whole number of panel rows of groups of four keys, there is not one scale a key, `first` is no
-/// multiple of four, `most` exceeds 127, or `heavy` has not a panel row for every 32 keys or part of them.
+/// If `weights` is not a whole number of panel rows of groups of four keys, there is not one scale a key, `first` or `fraction`
+/// is no multiple of four, `most` exceeds 127, or `heavy` has not a panel row for every 32 keys or part of them.
 pub fn code_weights(
     level: Level,
     weights: &[f32],
@@ -70,7 +72,8 @@ pub fn code_weights(
 ) {
     let (weights, rest) = weights.as_chunks::<PANEL>();
     assert!(rest.is_empty() && weights.len().is_multiple_of(GROUP), "weights");
-    assert!(coding.scales.len() == weights.len() && coding.first.is_multiple_of(GROUP), "keys");
+    assert!(coding.scales.len() == weights.len(), "keys");
+    assert!(coding.first.is_multiple_of(GROUP) && coding.fraction.is_multiple_of(GROUP), "groups");
     assert!(coding.most <= 127, "seven bits");
     assert_eq!(heavy.len(), weights.len().div_ceil(WORD) * PANEL, "heavy");
     codes.quads.resize(weights.len() / GROUP, [0; PANEL]);
@@ -125,14 +128,14 @@ fn split<S: Simd>(
         let mut bits = [simd.splat_u32s(0); 2];
         let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
         for (group, ((weights, scales), quad)) in groups.enumerate() {
-            let first = coding.first + at * WORD + group * GROUP;
-            let mut codes = encode::<S, false>(simd, weights, scales, first, pair, &steps);
+            let fraction = coding.fraction + at * WORD + group * GROUP;
+            let mut codes = encode::<S, false>(simd, weights, scales, fraction, pair, &steps);
             let any = simd.or_m32s(
                 simd.greater_than_f32s(codes.largest[0], steps.most),
                 simd.greater_than_f32s(codes.largest[1], steps.most),
             );
             if simd.first_true_m32s(any) < S::F32_LANES {
-                codes = encode::<S, true>(simd, weights, scales, first, pair, &steps);
+                codes = encode::<S, true>(simd, weights, scales, fraction, pair, &steps);
                 let shift = simd.splat_u32s((group * GROUP) as u32);
                 for (bits, own) in bits.iter_mut().zip(codes.heavy) {
                     *bits = simd.or_u32s(*bits, simd.wrapping_dyn_shl_u32s(own, shift));

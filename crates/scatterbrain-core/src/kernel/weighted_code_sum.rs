@@ -24,9 +24,14 @@ impl CodeRows {
         assert!(width >= columns.max(1) && codes.len().is_multiple_of(width), "rows");
         let rows = codes.len() / width;
         let mut quads = vec![[0; 4]; rows.div_ceil(4) * columns];
-        for (j, row) in codes.chunks_exact(width).enumerate() {
-            let quads = &mut quads[j / 4 * columns..(j / 4 + 1) * columns];
-            quads.iter_mut().zip(row).for_each(|(quad, x)| quad[j % 4] = (*x).max(-127));
+        // Four rows at once: one by one, each quad would be written four times.
+        let none = vec![0; columns];
+        for (four, quads) in codes.chunks(4 * width).zip(quads.chunks_exact_mut(columns.max(1))) {
+            let row = |at: usize| four.get(at * width..).and_then(|r| r.get(..columns)).unwrap_or(&none);
+            let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+            for ((((quad, a), b), c), d) in quads.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *quad = [*a, *b, *c, *d].map(|x| x.max(-127));
+            }
         }
         Self { quads, columns }
     }

@@ -1,0 +1,255 @@
+//! A background from one look at every pair in 8 bits, which also finds the keys that must be exact.
+
+mod panel;
+mod routes;
+mod store;
+
+use panel::{Memory, Panel};
+use routes::Routes;
+use scatterbrain_core::kernel::{self, PANEL};
+use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground};
+use scatterbrain_core::{Error, Level, Matrix, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use store::{Codes, Store};
+
+/// The largest code.
+const MOST: u8 = 127;
+
+/// The smallest share: sums of codes must fit in 32 bits.
+const LEAST_SHARE: f32 = 1.0 / 65536.0;
+
+/// Every visible pair by 8-bit keys, queries and values, and exact where a pair's share of its row is large.
+///
+/// ```text
+/// w_ij  = exp(scale · q̂_i·k̂_j)                    q̂, k̂ = rows rounded to 8 and 7 bits, a scale each
+/// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
+/// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
+/// ŵ_ij σ_j = multiples of share · Σ_j w_ij σ_j / most, rounded with dither;  v̂_j = round(127 v_j/σ_j) σ_j/127
+/// ```
+///
+/// So at most 2/share keys of a row are exact, few on rows that are spread or that a few keys rule, and what is rounded
+/// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
+/// decide what is heavy. A row depends on its own pairs alone: strictly causal.
+///
+/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c|/(63·√12) and
+/// s·|k|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more than 1,
+/// and only what is heavy is right.
+///
+/// # Cost
+/// A pair takes a fourth of an exact one in the scan, a fourth in the sums, and some ten operations between; a head's
+/// keys and values are kept once more in one byte an element, a thread keeps 64 bytes a key.
+///
+/// ```
+/// use scatterbrain_combine::{Method, Options, ScanBackground, attend};
+/// use scatterbrain_core::{Mask, Tensor};
+/// let x: Vec<f32> = (0..64 * 8).map(|i| (i as f32).sin()).collect();
+/// let x = Tensor::f32("x", &x, [1, 1, 64, 8])?;
+/// let method = Method::low_rank(ScanBackground::new(1.0 / 64.0)?);
+/// let near = attend(&x, &x, &x, &Mask::causal(), &method, &Options::default())?;
+/// let exact = attend(&x, &x, &x, &Mask::causal(), &Method::exact(), &Options::default())?;
+/// for (a, b) in near.output.iter().zip(&exact.output) {
+///     assert!((a - b).abs() < 0.05);
+/// }
+/// # Ok::<(), scatterbrain_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScanBackground {
+    products: Products,
+    /// 0: every pair is scanned.
+    #[serde(default)]
+    skip: f32,
+}
+
+/// What multiplies values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Products {
+    /// Codes of weights, in `most` steps of a share, and exact weights beyond.
+    Shares { share: f32, most: u8 },
+    /// Codes of weights, in 127 steps of the largest of the row.
+    Largest,
+    /// Weights as they are, and values too.
+    Whole,
+}
+
+impl ScanBackground {
+    /// Pairs of more than this share of their row are exact, in weight or in weight times value.
+    ///
+    /// # Errors
+    /// A share outside 2⁻¹⁶ to 1.
+    pub fn new(share: f32) -> Result<Self> {
+        if !(LEAST_SHARE..=1.0).contains(&share) {
+            return Err(Error::invalid("share", format!("{LEAST_SHARE} to 1"), share));
+        }
+        Ok(Self { products: Products::Shares { share, most: MOST }, skip: 0.0 })
+    }
+
+    /// Steps that the share is cut in, from 1 to 127 (the default): with fewer, more weights are 0 and cost nothing. Dense
+    /// 8-bit attention has no share to cut, and stays as it is.
+    ///
+    /// # Errors
+    /// None, or more than 127.
+    pub fn with_steps(mut self, steps: u8) -> Result<Self> {
+        if !(1..=MOST).contains(&steps) {
+            return Err(Error::invalid("steps", format!("1 to {MOST}"), steps));
+        }
+        if let Products::Shares { most, .. } = &mut self.products {
+            *most = steps;
+        }
+        Ok(self)
+    }
+
+    /// Leaves the clusters of keys out of the scan that matter little to a row: their members weigh, and are worth, what
+    /// their mean key and value do. `skip` is compared with a cluster's part of the row's weight, times how unlike its
+    /// members are (`routes.rs` has the rule, and what is clustered when); 0 scans every pair, 1 next to none. Dense 8-bit
+    /// attention stays as it is.
+    ///
+    /// Clusters follow the queries as well as the keys. Under causality they are those of the first half of what a row sees,
+    /// or more; a row scans what an earlier row of its panel scans too. Under windows and boolean masks, and where a row sees
+    /// fewer than 512 keys, every pair is scanned.
+    ///
+    /// Setting up takes 2·m·C·d multiply-adds, C = 1.4·√m, and keeps keys and values once (under causality three times) more
+    /// in bytes; a row takes C centroids, a panel of sixteen rows the clusters that one of them scans.
+    ///
+    /// # Errors
+    /// Outside 0 to 1.
+    pub fn with_skip(mut self, skip: f32) -> Result<Self> {
+        if !(0.0..=1.0).contains(&skip) {
+            return Err(Error::invalid("skip", "0 to 1", skip));
+        }
+        if matches!(self.products, Products::Shares { .. }) {
+            self.skip = skip;
+        }
+        Ok(self)
+    }
+
+    /// Dense 8-bit attention, for comparison: no pair is exact, and a weight has 127 steps of the largest of its row
+    /// (times σ_j).
+    pub fn eight_bits() -> Self {
+        Self { products: Products::Largest, skip: 0.0 }
+    }
+
+    /// Dense attention with scores in 8 bits, and weights and values in f32, for comparison.
+    pub fn eight_bit_scores() -> Self {
+        Self { products: Products::Whole, skip: 0.0 }
+    }
+}
+
+impl Background for ScanBackground {
+    fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>> {
+        // It may have come from a file.
+        if let Products::Shares { share, most } = self.products {
+            Self::new(share)?.with_steps(most)?.with_skip(self.skip)?;
+        }
+        Ok(Box::new(Scan::new(self, keys)?))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::Strict
+    }
+
+    fn units(&self) -> usize {
+        0
+    }
+
+    fn reads_queries(&self) -> bool {
+        self.skip > 0.0
+    }
+}
+
+/// A head, ready to be scanned.
+struct Scan<'a> {
+    products: Products,
+    skip: f32,
+    /// `[m, d_v]`.
+    value: Matrix<'a>,
+    store: Store,
+    routes: Option<Routes>,
+    scale: f32,
+    level: Level,
+    /// Memory that no tile uses now: it is large enough to be mapped anew at each call.
+    free: Mutex<Vec<Memory>>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(scan: &ScanBackground, keys: &KeyHead<'a>) -> Result<Self> {
+        let codes = Codes::new(keys)?;
+        let routes = if scan.skip > 0.0 { Routes::new(keys, &codes)? } else { None };
+        let store = if routes.as_ref().is_some_and(Routes::hold_all) { codes.none() } else { codes.in_order() };
+        Ok(Self {
+            products: scan.products,
+            skip: scan.skip,
+            value: keys.value,
+            store,
+            routes,
+            scale: keys.scale,
+            level: keys.level,
+            free: Mutex::default(),
+        })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Summary for Scan<'_> {
+    fn tile<'a>(&'a self, tile: &Tile<'a>, selection: &mut Selection) -> Box<dyn TileBackground + 'a> {
+        let taken: Vec<Vec<u32>> = match selection.is_empty() {
+            true => Vec::new(),
+            false => (0..tile.rows.len()).map(|row| selection.row(row)).collect(),
+        };
+        let mut memory = self.free().pop().unwrap_or_default();
+        let panels = (0..tile.rows.len()).step_by(PANEL).map(|first| {
+            let rows = first..(first + PANEL).min(tile.rows.len());
+            let mut heavy = Vec::new();
+            let taken: Vec<&[u32]> = rows.clone().filter_map(|r| taken.get(r)).map(Vec::as_slice).collect();
+            let panel = Panel::new(self, tile, rows, &taken, &mut memory, &mut heavy);
+            for (lane, key) in heavy {
+                selection.lists[first + lane].push(key);
+            }
+            panel
+        });
+        let panels = panels.collect();
+        self.free().push(memory);
+        Box::new(ScanTile { panels })
+    }
+
+    fn extends(&self) -> bool {
+        true
+    }
+}
+
+struct ScanTile {
+    panels: Vec<Panel>,
+}
+
+impl TileBackground for ScanTile {
+    fn log_scale(&self, row: usize) -> f32 {
+        self.panels[row / PANEL].log_scale[row % PANEL]
+    }
+
+    fn totals(&mut self, panel: usize, numerator: &mut [f32], denominator: &mut [f32; PANEL]) {
+        numerator.copy_from_slice(&self.panels[panel].numerator);
+        *denominator = self.panels[panel].denominator;
+    }
+
+    fn scanned(&self, row: usize) -> usize {
+        self.panels[row / PANEL].scanned[row % PANEL]
+    }
+
+    fn entries_panel(&mut self, _panel: usize, _keys: &Keys, out: &mut [f32]) {
+        out.fill(0.0);
+    }
+
+    fn entries_row(&mut self, _row: usize, _keys: &[u32], out: &mut [f32]) {
+        out.fill(0.0);
+    }
+
+    /// What the totals are; nothing was subtracted from them.
+    fn off_support(&mut self, row: usize, _skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
+        let (panel, lane) = (&self.panels[row / PANEL], row % PANEL);
+        kernel::unpack(&panel.numerator, lane, 1.0, numerator);
+        (panel.log_scale[lane], panel.denominator[lane], panel.denominator[lane])
+    }
+}
