@@ -118,11 +118,6 @@ impl Config {
         self.far_field() == Some(FarField::Mean)
     }
 
-    /// Whether what a row is given depends on the rows before it in its panel.
-    pub(crate) fn reads_panel(self) -> bool {
-        matches!(self, Config::Scan { skip, .. } if skip > 0.0)
-    }
-
     fn far_field(self) -> Option<FarField> {
         match self {
             Config::Uniform => Some(FarField::Mean),

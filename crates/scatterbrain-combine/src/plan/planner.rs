@@ -30,16 +30,6 @@ const SINKS: usize = 4;
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear.
 const SCANS: [(usize, u8); 5] = [(16, 15), (16, 31), (32, 63), (64, 127), (256, 127)];
-/// The same of scans by clusters, with what they skip.
-const ROUTES: [(usize, u8, f32); 7] = [
-    (16, 31, 0.2),
-    (16, 31, 0.1),
-    (32, 63, 0.05),
-    (32, 63, 0.025),
-    (64, 127, 0.012),
-    (64, 127, 0.006),
-    (128, 127, 0.003),
-];
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
@@ -170,7 +160,6 @@ fn families(request: Request, shape: &Shape) -> Vec<Family> {
                 vec![Config::Uniform],
                 centroids.to_vec(),
                 keys().map(|keys| Config::Window { keys, sinks: SINKS, centroids: CENTROIDS }).collect(),
-                ROUTES.map(|(keys, steps, skip)| Config::Scan { keys, steps, skip }).to_vec(),
                 SCANS.map(|(keys, steps)| Config::Scan { keys, steps, skip: 0.0 }).to_vec(),
                 keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS }).collect(),
             ]
@@ -305,8 +294,8 @@ impl Planner<'_> {
 
     /// The cost as far as it is known before a trial.
     fn least_cost(&self, config: Config) -> f64 {
-        let scanned = if config.reads_panel() { 0.0 } else { 1.0 };
-        cost::relative(config, &self.shape, Spent { exact: self.shape.share(config.keys()), scanned })
+        let spent = Spent { exact: self.shape.share(config.keys()), scanned: 1.0 };
+        cost::relative(config, &self.shape, spent)
     }
 }
 

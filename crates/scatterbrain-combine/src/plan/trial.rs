@@ -12,10 +12,6 @@ use scatterbrain_core::tile::{KeyHead, Summary};
 use scatterbrain_core::{HeadMask, Result, Seed};
 use std::ops::Range;
 
-/// Neighbours among the sampled rows. What a scan by clusters gives a row depends on its neighbours, and a panel of sixteen
-/// would cost four times as much for rows that are much alike.
-const RUN: usize = 4;
-
 /// What a configuration did on the sampled rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
@@ -108,25 +104,21 @@ impl<'a> Group<'a> {
             let Sample { head, rows: sampled, exact } = &heads[head];
             let summary = summaries.of(keys, parts)?;
             let d_v = keys.value.cols();
-            let (mut runs, mut looked, mut visible, mut total) = (Vec::new(), [0u64; 2], 0, 0.0);
+            let (mut errors, mut looked, mut visible, mut total) = (Vec::new(), [0u64; 2], 0, 0.0);
             run(head, rows, keys, config, parts, summary, sampled, &mut self.scratch, |at, output, carried| {
-                for run in at.clone().step_by(RUN) {
-                    let run = run..(run + RUN).min(at.end);
-                    let own = (run.start - at.start) * d_v..(run.end - at.start) * d_v;
-                    let errors = row_errors(&exact[run.start * d_v..run.end * d_v], &output[own], d_v);
-                    total += errors.iter().sum::<f64>();
-                    runs.extend((!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64));
-                }
+                let rows = exact[at.start * d_v..].chunks_exact(d_v).zip(output.chunks_exact(d_v));
+                errors.extend(rows.filter_map(|(exact, output)| row_error(exact, output)));
                 for row in carried {
                     looked = [looked[0] + u64::from(row.pairs), looked[1] + u64::from(row.scanned)];
                 }
                 visible += sampled[at].iter().map(|&i| head.mask().visible(i as usize)).sum::<usize>();
+                total = errors.iter().sum();
                 total <= most * sampled.len() as f64
             })?;
-            let (error, mut bound) = match runs.is_empty() {
+            let (error, mut bound) = match errors.is_empty() {
                 // A head with no row that tells anything is left to exact attention.
                 true => (0.0, f64::INFINITY),
-                false => upper_bound(&runs),
+                false => upper_bound(&errors),
             };
             if total > most * sampled.len() as f64 {
                 bound = f64::INFINITY;
@@ -141,17 +133,13 @@ impl<'a> Group<'a> {
     }
 }
 
-/// [`RUN`] neighbours of each of `count / RUN` equal strata of the rows that see a key, or all of them.
+/// One row of each of `count` equal strata of the rows that see a key, or all of them.
 fn strata(mask: &HeadMask<'_>, count: usize, seed: Seed) -> Vec<u32> {
     let seeing: Vec<u32> = (0..mask.n() as u32).filter(|&i| !mask.range(i as usize).is_empty()).collect();
-    let runs = count.div_ceil(RUN);
-    if runs * RUN >= seeing.len() {
-        return seeing;
-    }
+    let count = count.min(seeing.len());
     let mut rng = seed.stream(0);
-    let start = |s: usize| s * seeing.len() / runs;
-    let first = |s: usize| start(s) + rng.below((start(s + 1) - start(s) - RUN + 1) as u64) as usize;
-    (0..runs).map(first).flat_map(|first| seeing[first..first + RUN].iter().copied()).collect()
+    let start = |s: usize| s * seeing.len() / count;
+    (0..count).map(|s| seeing[start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize]).collect()
 }
 
 /// Tiles of the listed rows, the last first: late rows see most keys and err most. `take` gets the places of a tile's
@@ -172,11 +160,8 @@ fn run(
     let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
     let prepared: PreparedHead<'_> = head.prepared(rows, keys, parts, select.as_deref(), summary, false);
     debug_assert_eq!(prepared.visits.count(), 1, "configurations take their queries once");
-    let size = match config.wants_neighbours() && !head.mask().is_dense() {
-        true => 1,
-        false if config.reads_panel() => RUN,
-        false => PANEL,
-    };
+    let alone = config.wants_neighbours() && !head.mask().is_dense();
+    let size = if alone { 1 } else { PANEL };
     let mut output = vec![0.0; size * keys.value.cols()];
     for start in (0..sampled.len()).step_by(size).rev() {
         let at = start..(start + size).min(sampled.len());
@@ -189,17 +174,13 @@ fn run(
     Ok(())
 }
 
-/// |o − ô|/|o| of each row, but for those whose exact output is zero or not finite.
-fn row_errors(exact: &[f32], output: &[f32], d_v: usize) -> Vec<f64> {
+/// |o − ô|/|o| of a row, unless its exact output is zero or not finite.
+fn row_error(exact: &[f32], output: &[f32]) -> Option<f64> {
     let square = |x: f32| f64::from(x).powi(2);
-    let rows = exact.chunks_exact(d_v).zip(output.chunks_exact(d_v));
-    let error = |(exact, output): (&[f32], &[f32])| {
-        let norm: f64 = exact.iter().map(|&x| square(x)).sum();
-        let difference: f64 = exact.iter().zip(output).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
-        let error = (difference / norm).sqrt();
-        (norm.is_finite() && norm > 0.0).then_some(if error.is_nan() { f64::INFINITY } else { error })
-    };
-    rows.filter_map(error).collect()
+    let norm: f64 = exact.iter().map(|&x| square(x)).sum();
+    let difference: f64 = exact.iter().zip(output).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+    let error = (difference / norm).sqrt();
+    (norm.is_finite() && norm > 0.0).then_some(if error.is_nan() { f64::INFINITY } else { error })
 }
 
 #[cfg(test)]
@@ -208,16 +189,13 @@ mod tests {
     use scatterbrain_core::Mask;
 
     #[test]
-    fn neighbours_of_each_stratum() {
+    fn a_row_of_each_stratum() {
         let lengths = [40];
         let mask = Mask { causal: true, key_lengths: Some(&lengths), ..Mask::default() };
         // 100 queries at positions −60 to 39: rows 60 to 99 see a key.
         let head = mask.head(0, 0, 100, 50);
-        let rows = strata(&head, 16, Seed(1));
-        for (s, run) in rows.chunks(RUN).enumerate() {
-            assert!(run.windows(2).all(|w| w[1] == w[0] + 1), "{rows:?}");
-            assert!(run.iter().all(|&i| (60 + 10 * s..70 + 10 * s).contains(&(i as usize))), "{rows:?}");
-        }
+        let rows = strata(&head, 8, Seed(1));
+        assert!(rows.iter().enumerate().all(|(s, &i)| (60 + 5 * s..65 + 5 * s).contains(&(i as usize))), "{rows:?}");
         assert_eq!(strata(&head, 64, Seed(1)), (60..100).collect::<Vec<u32>>());
         let blind = Mask { key_lengths: Some(&[0]), ..Mask::default() };
         assert!(strata(&blind.head(0, 0, 9, 9), 4, Seed(1)).is_empty());
@@ -226,7 +204,9 @@ mod tests {
     #[test]
     fn rows_that_tell_nothing_are_left_out() {
         let nan = f32::NAN;
-        assert_eq!(row_errors(&[3.0, 4.0, 0.0, 0.0, nan, 1.0], &[3.0, 4.5, 1.0, 1.0, nan, 1.0], 2), [0.1]);
-        assert_eq!(row_errors(&[1.0], &[nan], 1), [f64::INFINITY]);
+        assert_eq!(row_error(&[3.0, 4.0], &[3.0, 4.5]), Some(0.1));
+        assert_eq!(row_error(&[0.0, 0.0], &[1.0, 1.0]), None);
+        assert_eq!(row_error(&[nan, 1.0], &[nan, 1.0]), None);
+        assert_eq!(row_error(&[1.0], &[nan]), Some(f64::INFINITY));
     }
 }
