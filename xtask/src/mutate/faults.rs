@@ -48,6 +48,13 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("correction-dropped-in-lists", COMBINE, LISTS, "*s -= factor * e;", "let _ = (factor, s);"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
+        "whole-tile-forgets-a-row",
+        COMBINE,
+        CLUSTERS,
+        "only[k as usize - keys.start] |=",
+        "only[k as usize - keys.start] =",
+    ),
+    fault(
         "union-duplicates",
         COMBINE,
         "crates/scatterbrain-blocks/src/union.rs",
