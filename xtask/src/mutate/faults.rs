@@ -94,8 +94,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "boolean-mask-ignored-in-background",
         COMBINE,
         FEATURE_TILE,
-        "|| allowed.is_some_and(|a| a[j] == 0)",
-        "|| allowed.is_some_and(|_| false)",
+        "if allowed[j] == 0 {",
+        "if allowed[j] > 1 {",
     ),
     fault("window-misses-a-block", COMBINE, FEATURE_TILE, "for b in inside {", "for b in inside.skip(1) {"),
     fault(
