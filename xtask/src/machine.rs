@@ -58,10 +58,14 @@ fn cpu() -> String {
 }
 
 /// Whether the CPU has AVX-512, whatever this was built with.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
+    std::arch::is_x86_feature_detected!("avx512f")
+}
+
+/// It has not.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_avx512() -> bool {
     false
 }
 

@@ -89,11 +89,11 @@ impl Level {
     /// Runs an operation that is right where one vector holds a whole panel, on the widest vectors of this level.
     #[inline]
     pub(crate) fn run_wide<Op: WithSimd>(self, op: Op) -> Op::Output {
-        match self.0 {
-            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Kind::Wide(s) => Simd::vectorize(s, op),
-            _ => self.run(op),
+        #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+        if let Kind::Wide(wide) = self.0 {
+            return Simd::vectorize(wide, op);
         }
+        self.run(op)
     }
 
     /// Runs an operation that transposes, compiled for this level.
