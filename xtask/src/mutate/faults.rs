@@ -90,13 +90,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "(self.key.head(batch, kv_head), self",
         "(self.key.head(batch, self.sizes.kv_heads - 1 - kv_head), self",
     ),
-    fault(
-        "boolean-mask-ignored-in-background",
-        COMBINE,
-        FEATURE_TILE,
-        "if allowed[j] == 0 {",
-        "if allowed[j] > 1 {",
-    ),
+    fault("boolean-mask-ignored-in-background", COMBINE, FEATURE_TILE, "if allowed[j] == 0 {", "if allowed[j] > 1 {"),
     fault("window-misses-a-block", COMBINE, FEATURE_TILE, "for b in inside {", "for b in inside.skip(1) {"),
     fault(
         "scale-ignored-in-features",
