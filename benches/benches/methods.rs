@@ -1,15 +1,19 @@
-//! One call of every preset: one head, d = d_v = 64, budget 128, one thread, with and without a causal mask.
+//! One call of every preset: one head, d = d_v = 64, budget 128, one thread, with and without a causal mask; planning, and a
+//! call by the plan (`auto`).
 //!
-//! Names are `attend/<mask>/<preset>/n=…,d=…,b=…`. Drawing hashes and projections is outside the timing; hashing,
+//! Names are `attend/<mask>/<preset>/n=…,d=…,b=…` and `plan/<mask>/n=…,d=…,e=…`. Drawing hashes and projections is outside the timing; hashing,
 //! features and sums, which depend on the input, are inside.
 
 use criterion::{BenchmarkId, Criterion};
-use scatterbrain_attention::{Mask, Options, Preset, Seed, Tensor, attend};
+use scatterbrain_attention::plan::{PlanOptions, Request, plan};
+use scatterbrain_attention::{Mask, Method, Options, Preset, Seed, Tensor, attend};
 use scatterbrain_benches::Sizes;
 use std::time::Duration;
 
 const HEAD_DIM: usize = 64;
 const BUDGET: usize = 128;
+/// What a plan is to keep.
+const ERROR: f64 = 0.05;
 
 fn methods(criterion: &mut Criterion, sizes: Sizes) {
     for &n in sizes.lengths() {
@@ -27,7 +31,16 @@ fn methods(criterion: &mut Criterion, sizes: Sizes) {
                     bencher.iter(|| attend(&query, &key, &value, &mask, &method, &Options::default()));
                 });
             }
+            let request = PlanOptions { request: Request::Error(ERROR), ..PlanOptions::default() };
+            let make =
+                || plan(&query, &key, &value, &mask, &request, &Options::default()).expect("a request that is kept");
+            let sizes = format!("n={n},d={HEAD_DIM},e={ERROR}");
+            let auto = Method::planned(make());
+            group.bench_function(BenchmarkId::new("auto", &sizes), |bencher| {
+                bencher.iter(|| attend(&query, &key, &value, &mask, &auto, &Options::default()));
+            });
             group.finish();
+            criterion.bench_function(&format!("plan/{mask_name}/{sizes}"), |bencher| bencher.iter(make));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Criterion benches: `benches/methods.rs` times whole calls, `benches/operations.rs` the parts under them.
+//! Criterion benches: `benches/methods.rs` times whole calls, `benches/operations/` the parts under them.
 //!
 //! `cargo bench -p scatterbrain-benches` measures; `cargo test` runs every bench once, on small inputs where the full
 //! ones would take long ([`Sizes`]).

@@ -21,12 +21,13 @@ mod targets;
 mod venv;
 
 use crate::interrupt::{INTERRUPTED, Interrupt};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::{progress, release, workspace};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use peer::Peer;
 use plan::Plan;
 use record::Record;
+use scatterbrain_attention::Level;
 use stage::Stage;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,6 +45,9 @@ pub struct BenchOptions {
     /// `--no-peers` leaves something out.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Builds the library with its feature `avx512`. Without, it runs on AVX2 where PyTorch may pick AVX-512 by itself.
+    #[arg(long)]
+    avx512: bool,
     /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.
     #[arg(long, conflicts_with_all = ["quick", "no_peers"])]
     readme: bool,
@@ -61,8 +65,14 @@ impl BenchOptions {
 /// # Errors
 /// Peers that cannot be had, outputs that disagree, a file that cannot be written. A missed target is no error.
 pub fn run(options: &BenchOptions) -> Result<ExitCode> {
-    if !release::is_optimised() {
-        return release::start_again();
+    if !release::is_optimised() || (options.avx512 && !release::AVX512) {
+        return release::start_again(options.avx512 || release::AVX512);
+    }
+    let level = Level::detect().name();
+    ensure!(!options.avx512 || level == "avx512", "this CPU has no AVX-512");
+    eprintln!("this library runs at {level}");
+    if !release::AVX512 && machine::has_avx512() {
+        eprintln!("this CPU has AVX-512, which PyTorch picks by itself: `--avx512` lets this library use it too");
     }
     let root = workspace::root()?;
     if options.readme {

@@ -13,12 +13,13 @@ pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
+    /// What this library ran at.
     pub(crate) simd: String,
     pub(crate) rustc: String,
     pub(crate) commit: String,
     /// Whether files differed from the commit.
     pub(crate) dirty: bool,
-    /// Blank without peers.
+    /// Version, and the instruction set that it picked: "2.15.0 at AVX512". Blank without peers.
     pub(crate) torch: String,
 }
 
@@ -54,6 +55,18 @@ fn cpu() -> String {
     });
     let mac = || workspace::output(Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"])).ok();
     linux.or_else(mac).map_or_else(|| std::env::consts::ARCH.to_owned(), |name| name.trim().to_owned())
+}
+
+/// Whether the CPU has AVX-512, whatever this was built with.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+}
+
+/// It has not.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_avx512() -> bool {
+    false
 }
 
 /// Lower-case letters and digits, everything else one dash.

@@ -12,18 +12,24 @@ pub(crate) fn is_optimised() -> bool {
     !cfg!(debug_assertions)
 }
 
-/// Builds xtask's programs with the release profile and runs the same command with them.
-pub(crate) fn start_again() -> Result<ExitCode> {
+/// Whether the library beneath was built with AVX-512.
+pub(crate) const AVX512: bool = cfg!(feature = "avx512");
+
+/// Builds xtask's programs with the release profile, with AVX-512 or without, and runs the same command with them.
+pub(crate) fn start_again(avx512: bool) -> Result<ExitCode> {
     let root = workspace::root()?;
+    let features: &[&str] = if avx512 { &["--features", "avx512"] } else { &[] };
     let build = workspace::cargo(&root)
         .args(["build", "--quiet", "--release", "--package", "xtask", "--bins"])
+        .args(features)
         .status()
         .context("cannot run cargo")?;
     ensure!(build.success(), "the release build failed");
     // Not in the root: `--out` counts from where the caller is.
     let mut program = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     program.args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
-    program.args(["--package", "xtask", "--bin", "xtask", "--"]).args(std::env::args_os().skip(1));
+    program.args(["--package", "xtask", "--bin", "xtask"]).args(features).arg("--");
+    program.args(std::env::args_os().skip(1));
     hand_over(program)
 }
 

@@ -72,7 +72,7 @@ fn figures() -> Vec<Box<dyn Entry>> {
 /// Captures that cannot be read, an unknown figure, or files that cannot be written.
 pub fn run(options: &ReportOptions) -> Result<ExitCode> {
     if !release::is_optimised() {
-        return release::start_again();
+        return release::start_again(release::AVX512);
     }
     let root = workspace::root()?;
     let chosen = chosen(&options.only)?;

@@ -9,6 +9,7 @@
 //!
 //! and a pair found by several rounds counts once.
 
+use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::tile::{Block, Except, Keys, Select, Selection, Tile};
 use scatterbrain_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,11 @@ const NONE: u32 = u32::MAX;
 const NOBODY: u32 = u32::MAX - 1;
 /// Neighbours of one cluster that are worth a dense block; fewer go by lists.
 const DENSE_ROWS: usize = 4;
+/// What a row costs in each pass beside its pairs, in pairs: gathering it, scattering and joining its sums. By instruction
+/// counts of `smyrf` at d = 64 on 64 rows, a thousand beside 46 a pair.
+const ROW: usize = 22;
+/// What a pair costs in a tile's one block, over one in a pass: its bit is set and looked at. By the same counts.
+const WHOLE: (usize, usize) = (3, 2);
 
 /// One round: clusters of queries and of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +188,8 @@ fn cut(argument: &'static str, order: &[u32], size: usize, count: usize) -> Resu
 pub struct Clusters {
     rounds: Vec<Round>,
     lookback: bool,
+    /// Whether a tile makes one block of all keys that it sees, where queries stand as they come.
+    whole: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -221,7 +229,38 @@ impl Clusters {
                 format!("{:?}", size(r)),
             ));
         }
-        Ok(Self { rounds, lookback })
+        Ok(Self { rounds, lookback, whole: false })
+    }
+
+    /// Takes queries as they come, once, and each tile with all keys that it sees, chosen pairs marked by bits, where
+    /// that is less work than a pass a round: small inputs, whose clusters fill no panel. The pairs are the same.
+    ///
+    /// Work is counted in pairs of whole panels; for each pass over it a row pays 22 pairs more, and a pair of the one
+    /// block counts half as much again. The sizes of all clusters decide, so this is for supports that see the future by
+    /// their choice.
+    pub fn whole_where_it_pays(mut self, causal: bool) -> Self {
+        let (n, m) = (self.n(), self.rounds[0].key_order.len());
+        // A panel of a causal tile sees the keys up to its own end.
+        let seen = if causal { (m + PANEL) / 2 } else { m }.min(m);
+        let pairs = |round: &Round| -> usize {
+            let cluster = |i: &u32| round.query_cluster[*i as usize];
+            let groups = round.query_order.chunk_by(|a, b| cluster(a) == cluster(b));
+            groups.map(|group| group.len().next_multiple_of(PANEL) * self.keys_of(round, cluster(&group[0]))).sum()
+        };
+        let passes: usize = self.rounds.iter().map(|round| pairs(round) + n * ROW).sum();
+        self.whole = WHOLE.0 * n * seen <= WHOLE.1 * passes;
+        self
+    }
+
+    /// Keys that a query of a cluster meets in a round.
+    fn keys_of(&self, round: &Round, cluster: u32) -> usize {
+        self.met(round, cluster).map(|c| round.keys(c).len()).sum()
+    }
+
+    /// A cluster, and the one before where that is met too.
+    fn met(&self, round: &Round, cluster: u32) -> impl Iterator<Item = u32> + use<> {
+        let before = if self.lookback { round.before(cluster) } else { None };
+        [Some(cluster), before].into_iter().flatten()
     }
 
     /// Number of queries.
@@ -270,6 +309,23 @@ impl Clusters {
         }
     }
 
+    /// All keys that the tile's rows see, and which of them each row meets in some round.
+    fn select_whole(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        let keys = tile.hull(0..tile.rows.len());
+        let mut only = vec![0u64; keys.len()];
+        for (r, &i) in tile.rows.iter().enumerate() {
+            let seen = tile.mask.range(i as usize);
+            for round in &self.rounds {
+                for cluster in self.met(round, round.query_cluster[i as usize]) {
+                    for &k in round.keys_within(cluster, &seen) {
+                        only[k as usize - keys.start] |= 1 << r;
+                    }
+                }
+            }
+        }
+        selection.blocks.push(Block { only: Some(only), ..Block::new(0..tile.rows.len(), Keys::Range(keys)) });
+    }
+
     /// Queries of one cluster against its keys, without the pairs of earlier rounds.
     fn block(&self, round: usize, rows: Range<usize>, queries: &[u32]) -> Block {
         let r = &self.rounds[round];
@@ -294,14 +350,17 @@ impl Clusters {
 
 impl Select for Clusters {
     fn passes(&self) -> usize {
-        self.rounds.len()
+        if self.whole { 1 } else { self.rounds.len() }
     }
 
     fn order(&self, pass: usize) -> Option<&[u32]> {
-        Some(&self.rounds[pass].query_order)
+        (!self.whole).then(|| &*self.rounds[pass].query_order)
     }
 
     fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        if self.whole {
+            return self.select_whole(tile, selection);
+        }
         // A block sums in another order than a list. Which of them a row takes may depend on its neighbours' clusters
         // only where no row is hidden from another's: else later tokens would show in its bits.
         self.select_round(0, tile.mask.is_dense(), tile, selection);
@@ -314,6 +373,9 @@ impl Select for Clusters {
     }
 
     fn select_pass(&self, pass: usize, tile: &Tile<'_>, selection: &mut Selection) {
+        if self.whole {
+            return self.select_whole(tile, selection);
+        }
         self.select_round(pass, true, tile, selection);
     }
 }

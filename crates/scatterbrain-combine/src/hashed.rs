@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub struct SmyrfSupport {
     hash: Smyrf,
     cluster_size: usize,
+    #[serde(default)]
+    in_passes: bool,
 }
 
 impl SmyrfSupport {
@@ -28,8 +30,20 @@ impl SmyrfSupport {
     /// A size of 0.
     pub fn new(hash: Smyrf, cluster_size: usize) -> Result<Self> {
         check_size("cluster_size", cluster_size)?;
-        Ok(Self { hash, cluster_size })
+        Ok(Self { hash, cluster_size, in_passes: false })
     }
+
+    /// Takes a pass a hash for small inputs too, where one block a tile is less work
+    /// ([`Clusters::whole_where_it_pays`]); the pairs are the same. For measurements and tests.
+    pub fn in_passes(self) -> Self {
+        Self { in_passes: true, ..self }
+    }
+}
+
+/// Clusters of a choice that sees the future, which may look at their sizes.
+fn visited(rounds: Vec<Round>, lookback: bool, head: &Head<'_>, in_passes: bool) -> Result<Clusters> {
+    let clusters = Clusters::new(rounds, lookback)?;
+    Ok(if in_passes { clusters } else { clusters.whole_where_it_pays(head.mask.is_causal()) })
 }
 
 pub(crate) fn check_size(argument: &'static str, size: usize) -> Result<()> {
@@ -53,7 +67,7 @@ impl Support for SmyrfSupport {
         let query_size = n.div_ceil(clusters);
         let round = |h| Round::from_orders(orders.query(h), query_size, n, orders.key(h), self.cluster_size, m);
         let rounds = (0..self.hash.n_hashes()).map(round).collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(Clusters::new(rounds, false)?))
+        Ok(Box::new(visited(rounds, false, head, self.in_passes)?))
     }
 
     fn causality(&self) -> Causality {
@@ -76,6 +90,8 @@ pub struct ReformerSupport {
     bucket_size: usize,
     /// Whether the number of buckets follows the number of keys.
     fit: bool,
+    #[serde(default)]
+    in_passes: bool,
 }
 
 impl ReformerSupport {
@@ -85,7 +101,12 @@ impl ReformerSupport {
     /// A size of 0.
     pub fn new(hash: ReformerRotation, bucket_size: usize) -> Result<Self> {
         check_size("bucket_size", bucket_size)?;
-        Ok(Self { hash, bucket_size, fit: false })
+        Ok(Self { hash, bucket_size, fit: false, in_passes: false })
+    }
+
+    /// As [`SmyrfSupport::in_passes`].
+    pub fn in_passes(self) -> Self {
+        Self { in_passes: true, ..self }
     }
 
     /// Samples rotations, of which each call uses as many columns as give one bucket a chunk (at most
@@ -133,7 +154,7 @@ impl Support for ReformerSupport {
         let codes = codes(&*self.fitted(head.mask.length())?, head)?;
         let round = |(q, k): &CodePair| self.round(q, k, head.mask.m());
         let rounds = codes.iter().map(round).collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(Clusters::new(rounds, true)?))
+        Ok(Box::new(visited(rounds, true, head, self.in_passes)?))
     }
 
     fn causality(&self) -> Causality {

@@ -226,6 +226,11 @@ impl<'a> Matrix<'a> {
         (whole.chunks_exact(self.row_stride), Some(self.row(start + last)))
     }
 
+    /// The first `rows` rows as one run of memory, where nothing stands between rows.
+    pub(crate) fn run(&self, rows: usize) -> Option<&'a [f32]> {
+        (self.row_stride == self.cols).then(|| &self.data[..rows * self.cols])
+    }
+
     /// The first `rows` rows.
     ///
     /// # Panics

@@ -154,7 +154,12 @@ proptest! {
             let ends = [from, to];
             let interval = bounded.then_some(&ends);
             let only = chosen.then_some(&*bits);
-            let kept = kernel::hide(level, &keys, &Seen { interval, only, except: &except }, &mut got, &mut entries);
+            let seen = Seen { interval, only, except: &except };
+            let kept = kernel::hide(level, &keys, &seen, &mut got, &mut entries);
+            let (mut alone, mut weights) = (scores.clone(), scores.clone());
+            prop_assert_eq!(kernel::hide(level, &keys, &seen, &mut alone, &mut []), kept);
+            prop_assert_eq!(kernel::hide(level, &keys, &seen, &mut [], &mut weights), kept);
+            prop_assert!(alone == got && weights == entries, "{}", level.name());
             for lane in 0..PANEL {
                 let mut expected = 0;
                 for at in 0..count {
@@ -227,6 +232,18 @@ proptest! {
                 prop_assert_eq!(sums.iter().position(|&x| x == tops[r]), Some(largest[r] as usize));
                 for l in 0..m {
                     prop_assert!(near(weights[l * PANEL + r], f64::from(sums[l] - scale[r]).exp()));
+                }
+            }
+            // With rows in lanes, the same to the bit as with rows one below the other.
+            let mut affine = vec![7.0; dots.len()];
+            kernel::affine_lanes(level, &dots, (1.5, &scale), &mut affine);
+            for r in 0..PANEL {
+                let lane: Vec<f32> = dots.iter().skip(r).step_by(PANEL).copied().collect();
+                let mut row = vec![0.0; count * PANEL];
+                let copies: Vec<f32> = lane.iter().flat_map(|x| [*x; PANEL]).collect();
+                kernel::affine_rows(level, &copies, (1.5, &vec![scale[r]; count]), &mut row, (PANEL, 0, PANEL));
+                for (at, x) in row.iter().step_by(PANEL).enumerate() {
+                    prop_assert_eq!(affine[at * PANEL + r].to_bits(), x.to_bits(), "{}", level.name());
                 }
             }
             let (width, first) = (lanes + 3, 2);

@@ -50,6 +50,16 @@ impl HyperbolicFeatures {
     }
 }
 
+impl HyperbolicFeatures {
+    /// −½|factor·x|² − ½ ln m of every row.
+    fn offsets(&self, level: Level, rows: Matrix<'_>, factor: f32, role: Role) -> Result<Vec<f32>> {
+        check(self, rows, factor, role)?;
+        let norms = half_square_norms(level, rows, factor, role)?;
+        let half_log_m = 0.5 * (self.n_features() as f64).ln();
+        Ok(norms.iter().map(|norm| (-norm - half_log_m) as f32).collect())
+    }
+}
+
 impl FeatureMap for HyperbolicFeatures {
     fn head_dim(&self) -> usize {
         self.projection.head_dim()
@@ -75,14 +85,17 @@ impl FeatureMap for HyperbolicFeatures {
         role: Role,
         out: &mut LogFeatures,
     ) -> Result<()> {
-        check(self, rows, factor, role)?;
-        let norms = half_square_norms(level, rows, factor, role)?;
+        let offset = self.offsets(level, rows, factor, role)?;
         let m = self.n_features();
         out.resize(rows.rows(), m, false);
-        let half_log_m = 0.5 * (m as f64).ln();
-        let offset: Vec<f32> = norms.iter().map(|norm| (-norm - half_log_m) as f32).collect();
-        let places = [(1.0, 0), (-1.0, m / 2)];
-        self.projection.affine((level, rows), factor, &offset, &mut out.log, m, &places);
+        self.projection.affine((level, rows), factor, &offset, &mut out.log, m, &[(1.0, 0), (-1.0, m / 2)]);
+        Ok(())
+    }
+
+    fn log_panels(&self, level: Level, rows: Matrix<'_>, factor: f32, role: Role, out: &mut Vec<f32>) -> Result<()> {
+        let offset = self.offsets(level, rows, factor, role)?;
+        let m = self.n_features();
+        self.projection.affine_panels((level, rows), factor, &offset, out, m, &[(1.0, 0), (-1.0, m / 2)]);
         Ok(())
     }
 }

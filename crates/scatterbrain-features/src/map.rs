@@ -1,6 +1,7 @@
 //! What a feature map is, and what it writes.
 
-use scatterbrain_core::{Error, Level, Matrix, Result, kernel};
+use scatterbrain_core::kernel::{self, PANEL};
+use scatterbrain_core::{Error, Level, Matrix, Result};
 use std::fmt::Debug;
 
 /// Which side of the product a row stands on.
@@ -66,6 +67,21 @@ pub trait FeatureMap: Send + Sync + Debug {
         role: Role,
         out: &mut LogFeatures,
     ) -> Result<()>;
+
+    /// The logs of [`FeatureMap::log_features`], to the bit, with rows in lanes: `[n_features][PANEL]` for every
+    /// [`PANEL`] rows, one after the other; lanes without a row are unspecified. `out` is resized and overwritten.
+    ///
+    /// Tiles of queries ask for this. The default transposes; a map that projects packed rows on its directions need
+    /// not.
+    ///
+    /// # Errors
+    /// As [`FeatureMap::log_features`].
+    fn log_panels(&self, level: Level, rows: Matrix<'_>, factor: f32, role: Role, out: &mut Vec<f32>) -> Result<()> {
+        let mut logs = LogFeatures::default();
+        self.log_features(level, rows, factor, role, &mut logs)?;
+        logs.write_panels(level, out);
+        Ok(())
+    }
 }
 
 /// Features of rows, as logarithms of their sizes.
@@ -100,6 +116,15 @@ impl LogFeatures {
             self.negative.get_or_insert_default().resize(rows * n_features, false);
         } else {
             self.negative = None;
+        }
+    }
+
+    /// Writes the logs with rows in lanes ([`FeatureMap::log_panels`]).
+    pub(crate) fn write_panels(&self, level: Level, out: &mut Vec<f32>) {
+        let size = self.n_features * PANEL;
+        out.resize(self.rows().div_ceil(PANEL) * size, 0.0);
+        for (panel, rows) in out.chunks_exact_mut(size).zip(self.log.chunks(size)) {
+            kernel::pack_rows(level, rows, self.n_features, panel);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Random directions ω and how rows are projected on them.
 
-use scatterbrain_core::kernel::{PANEL, affine_rows, pack, product};
+use scatterbrain_core::kernel::{PANEL, affine_lanes, affine_rows, pack, product};
 use scatterbrain_core::tile::Keys;
 use scatterbrain_core::{Error, Level, Matrix, Result, Rng, Seed};
 use serde::{Deserialize, Serialize};
@@ -192,6 +192,32 @@ impl Projection {
                 affine_rows(level, products, (sign * factor, &offset[rows.clone()]), out, place);
             }
         });
+    }
+
+    /// [`Projection::affine`] with rows in lanes, by the same arithmetic: `[width][PANEL]` for every [`PANEL`] rows.
+    pub(crate) fn affine_panels(
+        &self,
+        (level, x): (Level, Matrix<'_>),
+        factor: f32,
+        offset: &[f32],
+        out: &mut Vec<f32>,
+        width: usize,
+        places: &[(f32, usize)],
+    ) {
+        let size = self.rows * PANEL;
+        let (mut packed, mut dots) = (vec![0.0; self.head_dim * PANEL], vec![0.0; size]);
+        out.resize(x.rows().div_ceil(PANEL) * width * PANEL, 0.0);
+        for (start, out) in (0..x.rows()).step_by(PANEL).zip(out.chunks_exact_mut(width * PANEL)) {
+            let rows = start..x.rows().min(start + PANEL);
+            let mut lanes = [0.0; PANEL];
+            lanes[..rows.len()].copy_from_slice(&offset[rows.clone()]);
+            let rows: Vec<u32> = rows.map(|r| r as u32).collect();
+            pack(level, x, &rows, 1.0, &mut packed);
+            product(level, &packed, self.matrix(), &Keys::Range(0..self.rows), &mut dots);
+            for (sign, first) in places {
+                affine_lanes(level, &dots, (sign * factor, &lanes), &mut out[first * PANEL..][..size]);
+            }
+        }
     }
 }
 

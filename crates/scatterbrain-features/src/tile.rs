@@ -107,10 +107,15 @@ impl<'a> FeatureTile<'a> {
 
     /// Log features with queries in lanes.
     fn log_panels(&self) -> Vec<f32> {
-        let m = self.summary.n_features();
-        let mut panels = vec![0.0; self.tile.rows.len().div_ceil(PANEL) * PANEL * m];
-        for (panel, rows) in panels.chunks_exact_mut(PANEL * m).zip(self.logs().log.chunks(PANEL * m)) {
-            kernel::pack_rows(self.summary.keys.level, rows, m, panel);
+        let (map, keys) = (self.summary.map, &self.summary.keys);
+        let mut panels = Vec::new();
+        if map.signed() {
+            // Their signs are needed besides.
+            self.logs().write_panels(keys.level, &mut panels);
+        } else {
+            let factor = Role::Query.factor(keys.scale);
+            let written = map.log_panels(keys.level, self.tile.query, factor, Role::Query, &mut panels);
+            written.expect("head_dim was checked when the background was prepared");
         }
         panels
     }
@@ -142,6 +147,9 @@ impl<'a> FeatureTile<'a> {
                 *s = if self.scale[r] == f32::NEG_INFINITY { 0.0 } else { self.scale[r] };
             }
             kernel::exp_lanes(self.summary.keys.level, logs, &self.summary.references[epoch], &scale);
+            if !self.summary.map.signed() {
+                continue;
+            }
             for (lane, r) in rows.enumerate() {
                 let negative = self.logs().negative_row(r).unwrap_or_default();
                 for (w, _) in logs[lane..].iter_mut().step_by(PANEL).zip(negative).filter(|(_, n)| **n) {
@@ -262,12 +270,16 @@ impl<'a> FeatureTile<'a> {
         let mut weights = vec![0.0; keys.len() * PANEL];
         let listed = Keys::Range(keys.clone());
         self.entries_panel(panel, &listed, &mut weights);
-        let rows = self.panel_rows(panel);
-        for (lane, r) in (0..PANEL).zip(rows.start..) {
-            let range = ranges.get(lane).cloned().unwrap_or(0..0);
-            let allowed = rows.contains(&r).then(|| self.tile.mask.allowed_row(self.tile.rows[r] as usize)).flatten();
+        let mut interval = [[0; PANEL]; 2];
+        for (lane, range) in ranges.iter().enumerate() {
+            (interval[0][lane], interval[1][lane]) = (range.start as u32, range.end as u32);
+        }
+        let seen = kernel::Seen { interval: Some(&interval), only: None, except: &[] };
+        kernel::hide(self.summary.keys.level, &listed, &seen, &mut [], &mut weights);
+        for (lane, r) in self.panel_rows(panel).enumerate() {
+            let Some(allowed) = self.tile.mask.allowed_row(self.tile.rows[r] as usize) else { continue };
             for (j, w) in keys.clone().zip(weights[lane..].iter_mut().step_by(PANEL)) {
-                if !range.contains(&j) || allowed.is_some_and(|a| a[j] == 0) {
+                if allowed[j] == 0 {
                     *w = 0.0;
                 }
             }

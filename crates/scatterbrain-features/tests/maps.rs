@@ -1,5 +1,6 @@
 //! Every map against a naive f64 one, at every SIMD level, and at the ends of the range.
 
+use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::{Error, Level, Matrix, Seed};
 use scatterbrain_features::{
     Constant, EluFeatures, FeatureMap, HyperbolicFeatures, LogFeatures, OptimalPositiveFeatures, PositiveFeatures,
@@ -13,7 +14,20 @@ fn features(map: &dyn FeatureMap, level: Level, rows: Matrix<'_>, factor: f32) -
     map.log_features(level, rows, factor, Role::Key, &mut out).unwrap();
     assert_eq!((out.rows(), out.n_features), (rows.rows(), map.n_features()));
     assert_eq!(out.negative.is_some(), map.signed());
+    panels_agree(map, level, rows, factor, &out);
     out
+}
+
+/// Rows in lanes have the same logs, to the bit.
+fn panels_agree(map: &dyn FeatureMap, level: Level, rows: Matrix<'_>, factor: f32, logs: &LogFeatures) {
+    let mut panels = vec![7.0; 3];
+    map.log_panels(level, rows, factor, Role::Key, &mut panels).unwrap();
+    assert_eq!(panels.len(), rows.rows().div_ceil(PANEL) * PANEL * map.n_features());
+    for i in 0..rows.rows() {
+        let lane = panels[i / PANEL * PANEL * map.n_features() + i % PANEL..].iter().step_by(PANEL);
+        let same = lane.zip(logs.row(i)).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{map:?} at {}: row {i}", level.name());
+    }
 }
 
 fn rows(n: usize, d: usize, size: f32) -> Vec<f32> {

@@ -13,7 +13,7 @@
 
 use crate::projections::{Projections, check_rows, size};
 use crate::sort::sort_by_value;
-use scatterbrain_core::kernel::square_norms;
+use scatterbrain_core::kernel::{dot_rows, square_norms};
 use scatterbrain_core::{Error, Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 
@@ -210,15 +210,18 @@ impl Smyrf {
         let directions = self.directions.checked(&[self.n_hashes()])?;
         // The unrounded factor: the root would blow up its rounding for the longest rows, whose extra is 0.
         let square = factor * factor;
-        Projections::project(level, directions, rows.head_rows(n), factor as f32, |i, projected| {
-            if norms[i].is_finite() {
-                let length = (bound - square * norms[i]).max(0.0).sqrt();
-                for (h, dot) in projected.iter().enumerate() {
-                    let extra = f64::from(self.extra[h][column]) * length;
-                    values[h * n + i] = (f64::from(*dot) + extra + f64::from(self.beta[h])) as f32;
+        let lengths: Vec<f64> = norms.iter().map(|norm| (bound - square * norm).max(0.0).sqrt()).collect();
+        let (all, mut dots): (Vec<u32>, Vec<f32>) = ((0..n as u32).collect(), vec![0.0; n]);
+        // Hashes are few: one direction after the other costs less than moving rows to lanes for all of them.
+        for (h, values) in values.chunks_exact_mut(n).enumerate() {
+            dot_rows(level, directions.row(h), rows, &all, &mut dots);
+            let (extra, beta) = (f64::from(self.extra[h][column]), f64::from(self.beta[h]));
+            for (i, value) in values.iter_mut().enumerate() {
+                if norms[i].is_finite() {
+                    *value = (f64::from(dots[i]) * factor + extra * lengths[i] + beta) as f32;
                 }
             }
-        });
+        }
         Ok(values)
     }
 

@@ -28,7 +28,7 @@ fn facts(machine: &Machine, rows: &[Row], plan: &Plan) -> String {
     let (yes, no) = (verdicts(Met::Yes), verdicts(Met::No));
     let judged = if yes + no == 0 { String::new() } else { format!("\n{yes} of {} targets are met.", yes + no) };
     format!(
-        "Measured on {} by `cargo xtask bench`: {}, {} cores, {}; {}; commit {}{dirty}; {peer}.\n\
+        "Measured on {} by `cargo xtask bench`: {}, {} cores; this library at {}; {peer}; {}; commit {}{dirty}.\n\
          f32, d = d_v = 64, one batch entry, standard normal inputs, budget 128.\n\
          Medians of {} repeats; each repeat calls everything once in turn, PyTorch on the same tensors and threads.\n\
          Hashes and projections are drawn beforehand, all else is in the time.{}{judged}",

@@ -16,7 +16,12 @@ class Peer:
     tensors = None
 
     def facts(self, request):
-        return {"torch": torch.__version__, "numpy": numpy.__version__, "python": sys.version.split()[0]}
+        return {
+            "torch": torch.__version__,
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "numpy": numpy.__version__,
+            "python": sys.version.split()[0],
+        }
 
     def load(self, request):
         file = safetensors.torch.load_file(request["path"])

@@ -36,11 +36,12 @@ impl Peer {
         let answers = BufReader::new(child.stdout.take().context("the peer has no output")?);
         let exchange = tempfile::tempdir_in(&peers.folder)?;
         let mut peer = Self { child, requests, answers, exchange, torch: String::new() };
-        peer.torch = text(&peer.ask(&json!({"do": "facts"}))?, "torch")?;
+        let facts = peer.ask(&json!({"do": "facts"}))?;
+        peer.torch = format!("{} at {}", text(&facts, "torch")?, text(&facts, "capability")?);
         Ok(peer)
     }
 
-    /// Its version.
+    /// Its version, and the instruction set that it has picked.
     pub(super) fn torch(&self) -> &str {
         &self.torch
     }

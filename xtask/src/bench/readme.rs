@@ -36,7 +36,9 @@ fn update_text(text: &str, tables: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::update_text;
+    use super::{END, FILE, START, update_text};
+    use crate::workspace;
+    use std::fs;
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
@@ -52,5 +54,19 @@ mod tests {
         assert!(update_text("<!-- bench -->\n", "").is_err());
         assert!(update_text("<!-- /bench --> <!-- bench -->", "").is_err());
         assert!(update_text("<!-- bench --> <!-- bench --> <!-- /bench -->", "").is_err());
+    }
+
+    /// Nothing but this command writes there: the README's other tables are kept by hand, and hands slip.
+    #[test]
+    fn the_tables_are_those_of_a_record() {
+        let root = workspace::root().unwrap();
+        let text = fs::read_to_string(root.join(FILE)).unwrap();
+        let (_, rest) = text.split_once(START).unwrap();
+        let (tables, _) = rest.split_once(END).unwrap();
+        let folders = fs::read_dir(root.join("benches").join("record")).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.filter(|path| path.is_dir()).flat_map(|folder| fs::read_dir(folder).unwrap());
+        let pages = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
+        let mut pages = pages.map(|path| fs::read_to_string(path).unwrap());
+        assert!(pages.any(|page| page.contains(tables.trim())), "no record under benches/record has these tables");
     }
 }

@@ -48,6 +48,13 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("correction-dropped-in-lists", COMBINE, LISTS, "*s -= factor * e;", "let _ = (factor, s);"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
+        "whole-tile-forgets-a-row",
+        COMBINE,
+        CLUSTERS,
+        "only[k as usize - keys.start] |=",
+        "only[k as usize - keys.start] =",
+    ),
+    fault(
         "union-duplicates",
         COMBINE,
         "crates/scatterbrain-blocks/src/union.rs",
@@ -83,13 +90,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "(self.key.head(batch, kv_head), self",
         "(self.key.head(batch, self.sizes.kv_heads - 1 - kv_head), self",
     ),
-    fault(
-        "boolean-mask-ignored-in-background",
-        COMBINE,
-        FEATURE_TILE,
-        "|| allowed.is_some_and(|a| a[j] == 0)",
-        "|| allowed.is_some_and(|_| false)",
-    ),
+    fault("boolean-mask-ignored-in-background", COMBINE, FEATURE_TILE, "if allowed[j] == 0 {", "if allowed[j] > 1 {"),
     fault("window-misses-a-block", COMBINE, FEATURE_TILE, "for b in inside {", "for b in inside.skip(1) {"),
     fault(
         "scale-ignored-in-features",

@@ -24,7 +24,7 @@ mod blocks;
 mod lists;
 
 use scatterbrain_core::kernel::{self, PANEL, Running, Taken};
-use scatterbrain_core::tile::{Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
+use scatterbrain_core::tile::{Block, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{HeadMask, Level, Matrix};
 use std::f32::consts::{LN_2, LOG2_E};
 use std::ops::Range;
@@ -317,9 +317,8 @@ impl<'a> Work<'a> {
         let size = self.d_v() * PANEL;
         let mut totals = std::mem::take(&mut self.buffers.totals);
         let mut total = [0.0; PANEL];
-        totals.clear();
+        totals.resize(if self.background.is_some() { size } else { 0 }, 0.0);
         if let Some(background) = &mut self.background {
-            totals.resize(size, 0.0);
             background.totals(panel, &mut totals, &mut total);
         }
         let lanes = &self.panels[panel];
@@ -475,9 +474,12 @@ impl Lanes {
     }
 }
 
-/// Whether a selection has every key that a row sees, so that nothing is left to the background. Blocks with single
-/// pairs taken out are not looked into.
+/// Whether a selection has every key that a row sees, so that nothing is left to the background. A block with single
+/// pairs chosen counts where it alone has them all; blocks with pairs taken out are not looked into.
 fn holds_all(selection: &Selection, row: usize, seen: Range<usize>) -> bool {
+    if !seen.is_empty() && selection.blocks.iter().any(|block| chooses_all(block, row, &seen)) {
+        return true;
+    }
     let mut missing = seen.len();
     let list = selection.lists.get(row).map_or(&[][..], |list| list);
     let blocks =
@@ -496,6 +498,17 @@ fn holds_all(selection: &Selection, row: usize, seen: Range<usize>) -> bool {
         });
     }
     missing == 0
+}
+
+/// Whether a block of consecutive keys with single pairs chosen has all that a row sees.
+fn chooses_all(block: &Block, row: usize, seen: &Range<usize>) -> bool {
+    let (Keys::Range(keys), Some(only)) = (&block.keys, &block.only) else { return false };
+    if !block.rows.contains(&row) || keys.start > seen.start || keys.end < seen.end {
+        return false;
+    }
+    let plain = block.clip.is_none() && block.except.is_empty();
+    let chosen = |bits: &u64| bits >> (row - block.rows.start) & 1 == 1;
+    plain && only[seen.start - keys.start..seen.end - keys.start].iter().all(chosen)
 }
 
 /// 2^{from − to}, 0 where `from` is −∞.

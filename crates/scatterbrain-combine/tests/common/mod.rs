@@ -139,16 +139,23 @@ impl Case {
         let seed = Seed(self.seed).derive(11);
         let smyrf =
             |size| SmyrfSupport::new(Smyrf::sample(self.d, 2, Transform::XboxPlus, seed).unwrap(), size).unwrap();
+        // Sizes here are those of one block a tile; half of the cases take passes in spite of it.
+        let in_passes = self.seed & 2 == 0;
         let shape = BlockShape { queries: 9, keys: 6 };
         Some(match which {
             0 => return None,
             1 => Arc::new(WindowSupport::around(13).unwrap()),
             2 => Arc::new(WindowSupport::last(70).unwrap()),
             3 => Arc::new(TopK::new(6.min(self.m)).unwrap()),
-            4 => Arc::new(smyrf(7.min(self.m))),
-            5 => Arc::new(
-                ReformerSupport::new(ReformerRotation::sample(self.d, 2, 6, seed).unwrap(), 5.min(self.m)).unwrap(),
-            ),
+            4 => {
+                let smyrf = smyrf(7.min(self.m));
+                Arc::new(if in_passes { smyrf.in_passes() } else { smyrf })
+            }
+            5 => {
+                let hash = ReformerRotation::sample(self.d, 2, 6, seed).unwrap();
+                let reformer = ReformerSupport::new(hash, 5.min(self.m)).unwrap();
+                Arc::new(if in_passes { reformer.in_passes() } else { reformer })
+            }
             6 => Arc::new(HashSupport::new(SignRandomProjection::sample(self.d, 2, 3, seed).unwrap())),
             7 => Arc::new(Layout::BigBird { shape, window: 1, global: 1, random: 1, seed }),
             8 => {

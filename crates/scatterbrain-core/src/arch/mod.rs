@@ -3,6 +3,9 @@
 //! A [`Level`] can only be made on a CPU that has it, so kernels that take one are safe functions.
 //! pulp's tokens carry the proof; this folder is where instructions that pulp does not wrap would live,
 //! and the only one in the workspace where `unsafe` may be written. Today it needs none.
+//!
+//! With the feature `avx512` there is a level more, where one vector holds a whole panel. Kernels that are right at that
+//! width ask for it (`run_wide`); all others run there with AVX2, which it contains.
 
 pub(crate) mod quads;
 pub(crate) mod transpose;
@@ -15,6 +18,8 @@ use transpose::{Plain, Run, WithTranspose};
 use pulp::aarch64::Neon as Native;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V3 as Native;
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+use pulp::x86::V4 as Wide;
 
 /// The instruction set that kernels run with.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +30,8 @@ enum Kind {
     Scalar(Scalar),
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Native(Native),
+    #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+    Wide(Wide),
 }
 
 impl Level {
@@ -46,10 +53,14 @@ impl Level {
         if let Some(native) = Native::try_new() {
             levels.push(Level(Kind::Native(native)));
         }
+        #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+        if let Some(wide) = Wide::try_new() {
+            levels.push(Level(Kind::Wide(wide)));
+        }
         levels
     }
 
-    /// `"scalar"`, `"avx2+fma"` or `"neon"`.
+    /// `"scalar"`, `"avx2+fma"` or `"neon"`; with the feature `avx512` also `"avx512"`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar(_) => "scalar",
@@ -57,17 +68,32 @@ impl Level {
             Kind::Native(_) => "avx2+fma",
             #[cfg(target_arch = "aarch64")]
             Kind::Native(_) => "neon",
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(_) => "avx512",
         }
     }
 
-    /// Runs an operation compiled for this level.
+    /// Runs an operation compiled for this level, on vectors of at most half a panel: AVX-512 contains AVX2, and runs
+    /// what takes lanes two vectors at a time, or eight by eight, with that.
     #[inline]
     pub(crate) fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self.0 {
             Kind::Scalar(s) => Simd::vectorize(s, op),
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kind::Native(s) => Simd::vectorize(s, op),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(s) => Simd::vectorize(*s, op),
         }
+    }
+
+    /// Runs an operation that is right where one vector holds a whole panel, on the widest vectors of this level.
+    #[inline]
+    pub(crate) fn run_wide<Op: WithSimd>(self, op: Op) -> Op::Output {
+        #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+        if let Kind::Wide(wide) = self.0 {
+            return Simd::vectorize(wide, op);
+        }
+        self.run(op)
     }
 
     /// Runs an operation that transposes, compiled for this level.
@@ -79,6 +105,8 @@ impl Level {
             Kind::Native(s) => Simd::vectorize(s, Run(op, s)),
             #[cfg(target_arch = "aarch64")]
             Kind::Native(s) => Simd::vectorize(s, Run(op, Plain)),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(s) => Simd::vectorize(*s, Run(op, *s)),
         }
     }
 
@@ -91,6 +119,8 @@ impl Level {
             Kind::Native(s) => Simd::vectorize(s, quads::Run(op, s)),
             #[cfg(target_arch = "aarch64")]
             Kind::Native(s) => Simd::vectorize(s, quads::Run(op, quads::Plain)),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(s) => Simd::vectorize(*s, quads::Run(op, *s)),
         }
     }
 }

@@ -19,7 +19,7 @@ use pulp::{Simd, WithSimd};
 pub fn lane_argmax(level: Level, panel: &[f32], offset: &[f32]) -> [u32; PANEL] {
     assert_eq!(panel.len(), offset.len() * PANEL, "panel");
     let mut rows = [0; PANEL];
-    level.run(LaneArgmax { panel: panel.as_chunks().0, offset, rows: &mut rows });
+    level.run_wide(LaneArgmax { panel: panel.as_chunks().0, offset, rows: &mut rows });
     rows
 }
 

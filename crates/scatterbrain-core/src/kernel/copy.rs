@@ -9,7 +9,7 @@ use pulp::{Simd, WithSimd};
 /// If `out` is not `keys.len() * rows.cols()` long.
 pub fn gather_rows(level: Level, rows: Matrix<'_>, keys: &[u32], out: &mut [f32]) {
     assert_eq!(out.len(), keys.len() * rows.cols(), "out");
-    level.run(Gather { rows, keys, out });
+    level.run_wide(Gather { rows, keys, out });
 }
 
 struct Gather<'a> {
@@ -43,7 +43,7 @@ impl WithSimd for Gather<'_> {
 /// If there is not a row and a factor a key, or a key names no row of `out`.
 pub fn scatter_rows(level: Level, rows: &[f32], cols: usize, keys: &[u32], kept: &[f32], out: &mut [f32]) {
     assert!(rows.len() == keys.len() * cols && kept.len() == keys.len(), "a row and a factor a key");
-    level.run(Scatter { rows, cols, keys, kept, out });
+    level.run_wide(Scatter { rows, cols, keys, kept, out });
 }
 
 struct Scatter<'a> {

@@ -53,7 +53,7 @@ pub(crate) fn exp_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// assert_eq!(x, [1.0, 0.0, f32::INFINITY]);
 /// ```
 pub fn exp_slice(level: Level, x: &mut [f32]) {
-    level.run(ExpSlice(x));
+    level.run_wide(ExpSlice(x));
 }
 
 struct ExpSlice<'a>(&'a mut [f32]);

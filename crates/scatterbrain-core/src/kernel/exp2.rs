@@ -84,7 +84,7 @@ fn times_two_to<S: Simd>(simd: S, p: S::f32s, shifted: S::f32s) -> S::f32s {
 /// assert_eq!(x, [1.0, 8.0, 0.5, 0.0]);
 /// ```
 pub fn exp2_slice(level: Level, x: &mut [f32]) {
-    level.run(Exp2Slice(x));
+    level.run_wide(Exp2Slice(x));
 }
 
 struct Exp2Slice<'a>(&'a mut [f32]);

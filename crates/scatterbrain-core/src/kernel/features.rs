@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 /// If `rows` is not a whole number of rows.
 pub fn raise(level: Level, rows: &[f32], top: &mut [f32]) {
     assert!(!top.is_empty() && rows.len().is_multiple_of(top.len()), "rows of {}", top.len());
-    level.run(Raise { rows, top });
+    level.run_wide(Raise { rows, top });
 }
 
 struct Raise<'a> {
@@ -45,7 +45,7 @@ impl WithSimd for Raise<'_> {
 /// If `rows` is not a whole number of rows.
 pub fn exp_below(level: Level, rows: &mut [f32], reference: &[f32]) {
     assert!(!reference.is_empty() && rows.len().is_multiple_of(reference.len()), "rows of {}", reference.len());
-    level.run(ExpBelow { rows, reference });
+    level.run_wide(ExpBelow { rows, reference });
 }
 
 struct ExpBelow<'a> {
@@ -87,7 +87,7 @@ fn exp_difference<S: Simd>(simd: S, x: S::f32s, reference: S::f32s) -> S::f32s {
 pub fn lane_tops(level: Level, panel: &[f32], offset: &[f32]) -> [f32; PANEL] {
     assert_eq!(panel.len(), offset.len() * PANEL, "panel");
     let mut tops = [f32::NEG_INFINITY; PANEL];
-    level.run(LaneTops { panel: panel.as_chunks().0, offset, tops: &mut tops });
+    level.run_wide(LaneTops { panel: panel.as_chunks().0, offset, tops: &mut tops });
     tops
 }
 
@@ -116,7 +116,7 @@ impl WithSimd for LaneTops<'_> {
 /// If `panel` does not hold one row of lanes an offset.
 pub fn exp_lanes(level: Level, panel: &mut [f32], offset: &[f32], scale: &[f32; PANEL]) {
     assert_eq!(panel.len(), offset.len() * PANEL, "panel");
-    level.run(ExpLanes { panel: panel.as_chunks_mut().0, offset, scale });
+    level.run_wide(ExpLanes { panel: panel.as_chunks_mut().0, offset, scale });
 }
 
 struct ExpLanes<'a> {
@@ -153,7 +153,7 @@ pub fn affine_rows(
 ) {
     assert!(lanes <= PANEL && first + lanes <= width, "place");
     assert!(dots.len() == offset.len() * PANEL && out.len() == offset.len() * width, "rows");
-    level.run(AffineRows { dots: dots.as_chunks().0, factor, offset, out, width, first, lanes });
+    level.run_wide(AffineRows { dots: dots.as_chunks().0, factor, offset, out, width, first, lanes });
 }
 
 struct AffineRows<'a> {
@@ -182,6 +182,37 @@ impl WithSimd for AffineRows<'_> {
             match out.first_chunk_mut::<PANEL>() {
                 Some(out) if self.lanes == PANEL => *out = row,
                 _ => out[..self.lanes].copy_from_slice(&row[..self.lanes]),
+            }
+        }
+    }
+}
+
+/// `out[l][r] = dots[l][r]·factor + offset[r]`: [`affine_rows`] with rows in lanes, by the same arithmetic.
+///
+/// # Panics
+/// If `dots` is not a multiple of [`PANEL`] long, or `out` not as long.
+pub fn affine_lanes(level: Level, dots: &[f32], (factor, offset): (f32, &[f32; PANEL]), out: &mut [f32]) {
+    let (dots, rest) = dots.as_chunks();
+    assert!(rest.is_empty() && out.len() == dots.len() * PANEL, "panels");
+    level.run_wide(AffineLanes { dots, factor, offset, out: out.as_chunks_mut().0 });
+}
+
+struct AffineLanes<'a> {
+    dots: &'a [[f32; PANEL]],
+    factor: f32,
+    offset: &'a [f32; PANEL],
+    out: &'a mut [[f32; PANEL]],
+}
+
+impl WithSimd for AffineLanes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let factor = simd.splat_f32s(self.factor);
+        for (v, offset) in S::as_simd_f32s(self.offset).0.iter().enumerate() {
+            for (dots, out) in self.dots.iter().zip(&mut *self.out) {
+                S::as_mut_simd_f32s(out).0[v] = simd.mul_add_e_f32s(S::as_simd_f32s(dots).0[v], factor, *offset);
             }
         }
     }

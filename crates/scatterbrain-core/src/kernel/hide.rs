@@ -16,17 +16,18 @@ pub struct Seen<'a> {
     pub except: &'a [([u32; PANEL], &'a [u32])],
 }
 
-/// Sets scores (no NaN among them) of hidden pairs to −∞ and their entries (where there are any) to 0; returns how many each lane keeps.
+/// Sets scores (no NaN among them) of hidden pairs to −∞ and their entries to 0, where there are any of either; returns
+/// how many each lane keeps.
 ///
 /// # Panics
 /// If `scores`, `entries` (where not empty), bits or codes do not have one panel row, one word or one code a key.
 pub fn hide(level: Level, keys: &Keys, seen: &Seen<'_>, scores: &mut [f32], entries: &mut [f32]) -> [u32; PANEL] {
     let whole = keys.len() * PANEL;
-    assert!(scores.len() == whole && (entries.is_empty() || entries.len() == whole), "scores and entries");
+    assert!([scores.len(), entries.len()].iter().all(|&x| x == 0 || x == whole), "scores and entries");
     assert!(seen.except.iter().all(|(_, keys_codes)| keys_codes.len() == keys.len()), "codes");
     assert!(seen.only.is_none_or(|only| only.len() == keys.len()), "only");
     let (scores, entries) = (scores.as_chunks_mut().0, entries.as_chunks_mut().0);
-    level.run(Hide { keys, seen, scores, entries })
+    level.run_wide(Hide { keys, seen, scores, entries })
 }
 
 /// The bit of each lane.
@@ -59,16 +60,16 @@ impl WithSimd for Hide<'_> {
             let mut count = simd.splat_u32s(0);
             match (seen.interval, seen.only, seen.except) {
                 // The common case by itself, with nothing else in the loop.
-                (None, None, [(lanes, codes)]) => {
+                (None, None, [(lanes, codes)]) if !scores.is_empty() => {
                     let lanes = S::as_simd_u32s(lanes).0[v];
                     for ((at, s), code) in scores.iter_mut().enumerate().zip(*codes) {
-                        keep(simd, differ(simd, lanes, *code), s, entries.get_mut(at), v, &mut count);
+                        keep(simd, differ(simd, lanes, *code), Some(s), entries.get_mut(at), v, &mut count);
                     }
                 }
                 (interval, only, except) => {
                     let own = S::as_simd_u32s(&LANE_BITS).0[v];
                     let ends = interval.map(|ends| ends.each_ref().map(|end| S::as_simd_u32s(end).0[v]));
-                    for (at, s) in scores.iter_mut().enumerate() {
+                    for at in 0..keys.len() {
                         let mut visible = ends.map_or(all, |ends| within(simd, ends, keys.get(at) as u32));
                         if let Some(only) = only {
                             let bit = simd.and_u32s(simd.splat_u32s(only[at]), own);
@@ -78,7 +79,7 @@ impl WithSimd for Hide<'_> {
                             let differ = differ(simd, S::as_simd_u32s(lanes).0[v], codes[at]);
                             visible = simd.and_m32s(visible, differ);
                         }
-                        keep(simd, visible, s, entries.get_mut(at), v, &mut count);
+                        keep(simd, visible, scores.get_mut(at), entries.get_mut(at), v, &mut count);
                     }
                 }
             }
@@ -106,14 +107,16 @@ fn differ<S: Simd>(simd: S, lanes: S::u32s, code: u32) -> S::m32s {
 fn keep<S: Simd>(
     simd: S,
     visible: S::m32s,
-    scores: &mut [f32; PANEL],
+    scores: Option<&mut [f32; PANEL]>,
     entries: Option<&mut [f32; PANEL]>,
     v: usize,
     count: &mut S::u32s,
 ) {
-    let s = &mut S::as_mut_simd_f32s(scores).0[v];
-    let limit = simd.select_f32s(visible, simd.splat_f32s(f32::INFINITY), simd.splat_f32s(f32::NEG_INFINITY));
-    *s = simd.min_f32s(*s, limit);
+    if let Some(scores) = scores {
+        let s = &mut S::as_mut_simd_f32s(scores).0[v];
+        let limit = simd.select_f32s(visible, simd.splat_f32s(f32::INFINITY), simd.splat_f32s(f32::NEG_INFINITY));
+        *s = simd.min_f32s(*s, limit);
+    }
     if let Some(entries) = entries {
         let e = &mut S::as_mut_simd_f32s(entries).0[v];
         let mask = simd.select_u32s(visible, simd.splat_u32s(u32::MAX), simd.splat_u32s(0));

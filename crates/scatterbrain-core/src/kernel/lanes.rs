@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 pub fn scale_lanes(level: Level, panel: &mut [f32], factor: &[f32; PANEL]) {
     let (panel, rest) = panel.as_chunks_mut();
     assert!(rest.is_empty(), "panel");
-    level.run(Blend { panel, factor, other: &[], share: &[0.0; PANEL] });
+    level.run_wide(Blend { panel, factor, other: &[], share: &[0.0; PANEL] });
 }
 
 /// `panel[c][r] = factor[r]·panel[c][r] + share[r]·other[c][r]`.
@@ -22,7 +22,7 @@ pub fn blend_lanes(level: Level, panel: &mut [f32], factor: &[f32; PANEL], other
     assert_eq!(panel.len(), other.len(), "panel and other");
     let (panel, rest) = panel.as_chunks_mut();
     assert!(rest.is_empty(), "panel");
-    level.run(Blend { panel, factor, other: other.as_chunks().0, share });
+    level.run_wide(Blend { panel, factor, other: other.as_chunks().0, share });
 }
 
 struct Blend<'a> {
@@ -58,7 +58,7 @@ impl WithSimd for Blend<'_> {
 pub fn add_lanes(level: Level, panel: &[f32], sum: &mut [f32; PANEL]) {
     let (panel, rest) = panel.as_chunks();
     assert!(rest.is_empty(), "panel");
-    level.run(AddLanes { panel, sum });
+    level.run_wide(AddLanes { panel, sum });
 }
 
 struct AddLanes<'a> {

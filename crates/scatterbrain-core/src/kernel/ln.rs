@@ -82,7 +82,7 @@ pub(crate) fn ln_1p_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// assert!(x[3].is_nan());
 /// ```
 pub fn ln_slice(level: Level, x: &mut [f32]) {
-    level.run(LnSlice(x));
+    level.run_wide(LnSlice(x));
 }
 
 struct LnSlice<'a>(&'a mut [f32]);

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 /// If `out` does not hold as many elements as `rows`.
 pub fn elu_logs(level: Level, rows: Matrix<'_>, out: &mut [f32]) {
     assert_eq!(out.len(), rows.rows() * rows.cols(), "out");
-    level.run(EluLogs { rows, out });
+    level.run_wide(EluLogs { rows, out });
 }
 
 struct EluLogs<'a> {
@@ -59,7 +59,7 @@ pub fn relu_logs(
     assert!(lanes <= PANEL && first + lanes <= width, "place");
     let (dots, rest) = dots.as_chunks();
     assert!(rest.is_empty() && out.len() == dots.len() * width, "rows");
-    level.run(ReluLogs { dots, factor, offset, out, width, first, lanes });
+    level.run_wide(ReluLogs { dots, factor, offset, out, width, first, lanes });
 }
 
 struct ReluLogs<'a> {

@@ -23,7 +23,7 @@
 //! | [`code_weights`], [`weighted_code_sum()`] | codes of weights, and the heavy ones; `weighted_sum` of codes |
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
-//! | [`lane_tops`], [`exp_lanes`] | the same two with queries in lanes |
+//! | [`affine_lanes`], [`lane_tops`], [`exp_lanes`] | the same three with queries in lanes |
 //! | [`lane_argmax`] | the row of the largest number of every lane |
 //! | [`gather_rows`], [`scatter_rows`] | rows from and to scattered places |
 //! | [`extent()`] | the largest magnitude |
@@ -43,21 +43,25 @@ macro_rules! row_lookup {
         }
     };
 }
-/// Most rows or columns that a micro-kernel takes at once: with two vectors each, twelve accumulators, one or two
-/// vectors of the panel and one broadcast fill sixteen registers. Eight accumulators reach 93 % of the FMA peak on
+/// Cuts `0..count` in shares of at most six, as even as can be, and runs the body for each with its start and its size
+/// as a constant: rows or columns that a micro-kernel takes at once. With two vectors each, twelve accumulators, one or
+/// two vectors of the panel and one broadcast fill sixteen registers. Eight accumulators reach 93 % of the FMA peak on
 /// Zen 4 (each chain must then issue at every fourth cycle), twelve 98 %.
-const SHARE: usize = 6;
-
-/// Cuts `0..count` in shares of at most [`SHARE`], as even as can be, and runs the body for each with its start and
-/// its size as a constant.
 macro_rules! each_share {
-    ($count:expr, |$at:ident, $size:ident| $body:block) => {{
+    ($count:expr, |$at:ident, $size:ident| $body:block) => {
+        each_share!(@cut 6, $count, $at, $size, $body, 1 2 3 4 5 6)
+    };
+    // Where one vector is a whole panel: twelve accumulators again.
+    (wide $count:expr, |$at:ident, $size:ident| $body:block) => {
+        each_share!(@cut 12, $count, $at, $size, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@cut $most:literal, $count:expr, $at:ident, $size:ident, $body:block, $($n:literal)*) => {{
         let count: usize = $count;
-        let shares = count.div_ceil(super::SHARE);
+        let shares = count.div_ceil($most);
         let mut $at = 0;
         for share in 0..shares {
             let size = (count - $at).div_ceil(shares - share);
-            each_share!(@match size, $size, $body, 1 2 3 4 5 6);
+            each_share!(@match size, $size, $body, $($n)*);
             $at += size;
         }
     }};
@@ -101,7 +105,7 @@ pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
 pub use exp2::{exp2, exp2_slice};
 pub use extent::{Extent, extent};
-pub use features::{affine_rows, exp_below, exp_lanes, lane_tops, raise};
+pub use features::{affine_lanes, affine_rows, exp_below, exp_lanes, lane_tops, raise};
 pub use hide::{Seen, hide};
 pub use lanes::{add_lanes, blend_lanes, scale_lanes};
 pub use ln::ln_slice;
@@ -130,18 +134,18 @@ trait RowsOf<'a>: Copy {
     /// The row at a position.
     fn row(&self, at: usize) -> &'a [f32];
 
-    /// `sums[c] += Σ_j weights[j] · row_j[column + c]` for two vectors of lanes.
+    /// `sums[c] += Σ_j weights[j] · row_j[column + c]` for V vectors of lanes from `first`.
     #[inline(always)]
-    fn add_columns<S: Simd, const N: usize>(
+    fn add_columns<S: Simd, const V: usize, const N: usize>(
         &self,
         simd: S,
         weights: &[[f32; PANEL]],
         column: usize,
-        pair: usize,
-        sums: &mut [[S::f32s; 2]; N],
+        first: usize,
+        sums: &mut [[S::f32s; V]; N],
     ) {
         for (at, w) in weights.iter().enumerate() {
-            add_column(simd, w, pair, columns(self.row(at), column), sums);
+            add_column(simd, w, first, columns(self.row(at), column), sums);
         }
     }
 }
@@ -167,20 +171,20 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
     }
 
     #[inline(always)]
-    fn add_columns<S: Simd, const N: usize>(
+    fn add_columns<S: Simd, const V: usize, const N: usize>(
         &self,
         simd: S,
         weights: &[[f32; PANEL]],
         column: usize,
-        pair: usize,
-        sums: &mut [[S::f32s; 2]; N],
+        first: usize,
+        sums: &mut [[S::f32s; V]; N],
     ) {
         let (strides, last) = self.matrix.strides(self.start, weights.len());
         for (row, w) in strides.zip(weights) {
-            add_column(simd, w, pair, columns(row, column), sums);
+            add_column(simd, w, first, columns(row, column), sums);
         }
         if let (Some(row), Some(w)) = (last, weights.last()) {
-            add_column(simd, w, pair, columns(row, column), sums);
+            add_column(simd, w, first, columns(row, column), sums);
         }
     }
 }

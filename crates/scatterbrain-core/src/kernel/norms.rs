@@ -15,7 +15,7 @@ pub fn square_norm(row: &[f32]) -> f64 {
 /// If there are fewer rows.
 pub fn square_norms(level: Level, rows: Matrix<'_>, out: &mut [f64]) {
     assert!(out.len() <= rows.rows(), "{} norms of {} rows", out.len(), rows.rows());
-    level.run(SquareNorms { rows, out });
+    level.run_wide(SquareNorms { rows, out });
 }
 
 struct SquareNorms<'a> {

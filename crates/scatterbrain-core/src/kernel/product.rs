@@ -1,7 +1,7 @@
 //! Product of a panel with rows: `out[j][r] = Σ_c panel[c][r] · row_j[c]`.
 //!
-//! Micro-kernel: four rows × two vectors, eight accumulators, four columns a step; a row element is broadcast, the
-//! panel is read along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.
+//! Micro-kernel: up to six rows × two vectors, or twelve rows × one where a vector is a whole panel; a row element is
+//! broadcast, the panel is read along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.
 
 use super::{PANEL, RowsOf};
 use crate::tile::Keys;
@@ -16,7 +16,7 @@ pub fn product(level: Level, panel: &[f32], rows: Matrix<'_>, keys: &Keys, out: 
     assert_eq!(panel.len(), rows.cols() * PANEL, "panel");
     assert_eq!(out.len(), keys.len() * PANEL, "out");
     let (panel, out) = (panel.as_chunks().0, out.as_chunks_mut().0);
-    row_lookup!(rows, keys, |rows| level.run(Product { panel, rows, out }));
+    row_lookup!(rows, keys, |rows| level.run_wide(Product { panel, rows, out }));
 }
 
 struct Product<'a, R> {
@@ -31,57 +31,79 @@ impl<'r, R: RowsOf<'r>> WithSimd for Product<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { panel, rows, out } = self;
+        if S::F32_LANES == PANEL {
+            each_share!(wide out.len(), |at, N| {
+                let rows = apart(std::array::from_fn::<_, N, _>(|o| rows.row(at + o)));
+                let out = out[at..].first_chunk_mut().expect("rows of the product");
+                some_rows::<S, 1, N>(simd, panel, &rows, 0, out);
+            });
+            return;
+        }
         each_share!(out.len(), |at, N| {
-            let rows: [&[f32]; N] = std::array::from_fn(|o| rows.row(at + o));
+            let rows = apart(std::array::from_fn::<_, N, _>(|o| rows.row(at + o)));
             let out = out[at..].first_chunk_mut().expect("rows of the product");
             for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-                some_rows(simd, panel, &rows, pair, out);
+                some_rows::<S, 2, N>(simd, panel, &rows, pair, out);
             }
         });
     }
 }
 
-/// N rows against two vectors of the panel.
+/// The rows, whose places have nothing to do with each other as far as the compiler can see: else it makes the address of
+/// each from the one before, once a column.
 #[inline(always)]
-fn some_rows<S: Simd, const N: usize>(
+fn apart<const N: usize>(rows: [&[f32]; N]) -> [&[f32]; N] {
+    std::hint::black_box(rows)
+}
+
+/// N rows against V vectors of the panel from `first`.
+#[inline(always)]
+fn some_rows<S: Simd, const V: usize, const N: usize>(
     simd: S,
     panel: &[[f32; PANEL]],
     rows: &[&[f32]; N],
-    pair: usize,
+    first: usize,
     out: &mut [[f32; PANEL]; N],
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); 2]; N];
+    let mut sums = [[simd.splat_f32s(0.0); V]; N];
     let d = panel.len();
     let rows: [&[f32]; N] = std::array::from_fn(|o| &rows[o][..d]);
     for (c, lanes) in panel.iter().enumerate() {
-        add_column(simd, lanes, pair, std::array::from_fn(|o| rows[o][c]), &mut sums);
+        add_column(simd, lanes, first, std::array::from_fn(|o| rows[o][c]), &mut sums);
     }
-    store(simd, sums, pair, out);
+    store(simd, sums, first, out);
 }
 
-/// Writes two vectors of every row of a panel.
+/// Writes V vectors of every row of a panel, from `first`.
 #[inline(always)]
-pub(super) fn store<S: Simd, const N: usize>(_: S, sums: [[S::f32s; 2]; N], pair: usize, out: &mut [[f32; PANEL]; N]) {
+pub(super) fn store<S: Simd, const V: usize, const N: usize>(
+    _: S,
+    sums: [[S::f32s; V]; N],
+    first: usize,
+    out: &mut [[f32; PANEL]; N],
+) {
     for (out, sum) in out.iter_mut().zip(sums) {
         let out = S::as_mut_simd_f32s(out).0;
-        out[pair] = sum[0];
-        out[pair + 1] = sum[1];
+        for v in 0..V {
+            out[first + v] = sum[v];
+        }
     }
 }
 
 /// `sums[j] += lanes · x[j]`.
 #[inline(always)]
-pub(super) fn add_column<S: Simd, const N: usize>(
+pub(super) fn add_column<S: Simd, const V: usize, const N: usize>(
     simd: S,
     lanes: &[f32; PANEL],
-    pair: usize,
+    first: usize,
     x: [f32; N],
-    sums: &mut [[S::f32s; 2]; N],
+    sums: &mut [[S::f32s; V]; N],
 ) {
     let lanes = S::as_simd_f32s(lanes).0;
     for (sum, x) in sums.iter_mut().zip(x) {
         let x = simd.splat_f32s(x);
-        sum[0] = simd.mul_add_e_f32s(lanes[pair], x, sum[0]);
-        sum[1] = simd.mul_add_e_f32s(lanes[pair + 1], x, sum[1]);
+        for v in 0..V {
+            sum[v] = simd.mul_add_e_f32s(lanes[first + v], x, sum[v]);
+        }
     }
 }

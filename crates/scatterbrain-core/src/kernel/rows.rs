@@ -95,7 +95,7 @@ fn sum_lanes<S: Simd>(simd: S, transpose: impl Transpose, sums: [S::f32s; BLOCK]
 pub fn weighted_sum_rows(level: Level, weights: &[f32], rows: Matrix<'_>, keys: &[u32], acc: &mut [f32]) {
     assert_eq!(acc.len(), rows.cols(), "acc");
     assert_eq!(weights.len(), keys.len(), "weights");
-    level.run(WeightedSumRows { weights, rows, keys, acc });
+    level.run_wide(WeightedSumRows { weights, rows, keys, acc });
 }
 
 struct WeightedSumRows<'a> {

@@ -41,7 +41,7 @@ pub fn select(level: Level, scores: &mut [f32], budget: RangeInclusive<u32>, cho
     let (scores, rest) = scores.as_chunks_mut();
     assert!(rest.is_empty(), "scores");
     assert_eq!(chosen.len(), scores.len().div_ceil(WORD) * PANEL, "chosen");
-    level.run(Select { scores, budget, chosen: chosen.as_chunks_mut().0 });
+    level.run_wide(Select { scores, budget, chosen: chosen.as_chunks_mut().0 });
 }
 
 struct Select<'a> {

@@ -66,7 +66,7 @@ pub fn softmax(level: Level, scores: &mut [f32], running: &mut Running, subtract
         running.rescale = [1.0; PANEL];
         return false;
     }
-    level.run(Softmax { scores, running, subtract })
+    level.run_wide(Softmax { scores, running, subtract })
 }
 
 struct Softmax<'a> {
@@ -82,16 +82,36 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> bool {
         let Self { scores, running, mut subtract } = self;
         let mut moved = false;
+        if S::F32_LANES == PANEL {
+            some_vectors::<S, 1>(simd, scores, running, &mut subtract, 0, &mut moved);
+            return moved;
+        }
         for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-            let bases =
-                [raise(simd, scores, running, pair, &mut moved), raise(simd, scores, running, pair + 1, &mut moved)];
-            weigh(simd, scores, running, bases, pair);
-            if let Some(subtract) = &mut subtract {
-                take(simd, scores, subtract, bases[0], pair);
-                take(simd, scores, subtract, bases[1], pair + 1);
-            }
+            some_vectors::<S, 2>(simd, scores, running, &mut subtract, pair, &mut moved);
         }
         moved
+    }
+}
+
+/// V vectors of lanes from `first`.
+#[inline(always)]
+fn some_vectors<S: Simd, const V: usize>(
+    simd: S,
+    scores: &mut [[f32; PANEL]],
+    running: &mut Running,
+    subtract: &mut Option<Subtract<'_>>,
+    first: usize,
+    moved: &mut bool,
+) {
+    let mut bases = [simd.splat_f32s(0.0); V];
+    for v in 0..V {
+        bases[v] = raise(simd, scores, running, first + v, moved);
+    }
+    weigh(simd, scores, running, bases, first);
+    if let Some(subtract) = subtract {
+        for v in 0..V {
+            take(simd, scores, subtract, bases[v], first + v);
+        }
     }
 }
 
@@ -135,23 +155,31 @@ pub(super) fn raise<S: Simd>(
     simd.select_f32s(simd.equal_f32s(*max, nothing), zero, *max)
 }
 
-/// 2^(score − base), and its sum, for two vectors of lanes: two chains of arithmetic at once.
+/// 2^(score − base), and its sum, for V vectors of lanes: as many chains of arithmetic at once.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], running: &mut Running, bases: [S::f32s; 2], pair: usize) {
-    let (mut first, mut second) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+fn weigh<S: Simd, const V: usize>(
+    simd: S,
+    scores: &mut [[f32; PANEL]],
+    running: &mut Running,
+    bases: [S::f32s; V],
+    first: usize,
+) {
+    let mut sums = [simd.splat_f32s(0.0); V];
     for s in scores {
         let s = S::as_mut_simd_f32s(s).0;
-        let (x, y) = (
-            exp2_vector(simd, simd.sub_f32s(s[pair], bases[0])),
-            exp2_vector(simd, simd.sub_f32s(s[pair + 1], bases[1])),
-        );
-        (s[pair], s[pair + 1]) = (x, y);
-        first = simd.add_f32s(first, x);
-        second = simd.add_f32s(second, y);
+        let mut weights = [simd.splat_f32s(0.0); V];
+        for v in 0..V {
+            weights[v] = exp2_vector(simd, simd.sub_f32s(s[first + v], bases[v]));
+        }
+        for v in 0..V {
+            s[first + v] = weights[v];
+            sums[v] = simd.add_f32s(sums[v], weights[v]);
+        }
     }
     let sum = S::as_mut_simd_f32s(&mut running.sum).0;
-    sum[pair] = simd.add_f32s(sum[pair], first);
-    sum[pair + 1] = simd.add_f32s(sum[pair + 1], second);
+    for v in 0..V {
+        sum[first + v] = simd.add_f32s(sum[first + v], sums[v]);
+    }
 }
 
 /// Subtracts the background's weights.

@@ -1,6 +1,7 @@
 //! Weighted sum of rows: `acc[c][r] += Σ_j w[j][r] · row_j[c]`.
 //!
-//! Micro-kernel: four columns × two vectors, eight accumulators that stay in registers over all rows.
+//! Micro-kernel: up to six columns × two vectors, or twelve × one where a vector is a whole panel: accumulators that stay
+//! in registers over all rows.
 
 use super::product::store;
 use super::{PANEL, RowsOf};
@@ -16,7 +17,7 @@ pub fn weighted_sum(level: Level, weights: &[f32], rows: Matrix<'_>, keys: &Keys
     assert_eq!(weights.len(), keys.len() * PANEL, "weights");
     assert_eq!(acc.len(), rows.cols() * PANEL, "acc");
     let (weights, acc) = (weights.as_chunks().0, acc.as_chunks_mut().0);
-    row_lookup!(rows, keys, |rows| level.run(WeightedSum { weights, rows, acc }));
+    row_lookup!(rows, keys, |rows| level.run_wide(WeightedSum { weights, rows, acc }));
 }
 
 struct WeightedSum<'a, R> {
@@ -31,29 +32,36 @@ impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { weights, rows, acc } = self;
+        if S::F32_LANES == PANEL {
+            each_share!(wide acc.len(), |at, N| {
+                let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
+                columns::<S, 1, N>(simd, weights, &rows, at, acc, 0);
+            });
+            return;
+        }
         each_share!(acc.len(), |at, N| {
             let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
             for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-                columns(simd, weights, &rows, at, acc, pair);
+                columns::<S, 2, N>(simd, weights, &rows, at, acc, pair);
             }
         });
     }
 }
 
-/// N columns from `column` of two vectors.
+/// N columns from `column` of V vectors from `first`.
 #[inline(always)]
-fn columns<'r, S: Simd, const N: usize>(
+fn columns<'r, S: Simd, const V: usize, const N: usize>(
     simd: S,
     weights: &[[f32; PANEL]],
     rows: &impl RowsOf<'r>,
     column: usize,
     acc: &mut [[f32; PANEL]; N],
-    pair: usize,
+    first: usize,
 ) {
-    let mut sums: [[S::f32s; 2]; N] = std::array::from_fn(|c| {
-        let acc = S::as_simd_f32s(&acc[c]).0;
-        [acc[pair], acc[pair + 1]]
-    });
-    rows.add_columns(simd, weights, column, pair, &mut sums);
-    store(simd, sums, pair, acc);
+    let mut sums = [[simd.splat_f32s(0.0); V]; N];
+    for (sum, acc) in sums.iter_mut().zip(&*acc) {
+        *sum = *S::as_simd_f32s(acc).0[first..].first_chunk().expect("vectors of a panel");
+    }
+    rows.add_columns(simd, weights, column, first, &mut sums);
+    store(simd, sums, first, acc);
 }

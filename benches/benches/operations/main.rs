@@ -4,6 +4,8 @@
 //! for hashing, sorting, features and loads. Kernels that work in place are given a fresh copy of their input in each
 //! round, and the copying is counted.
 
+mod scans;
+
 use criterion::{BenchmarkId, Criterion, Throughput};
 use half::{bf16, f16};
 use scatterbrain_attention::features::{
@@ -97,30 +99,6 @@ fn products(criterion: &mut Criterion) {
     }
 }
 
-/// [`products`] of codes.
-fn quantised(criterion: &mut Criterion) {
-    let (query, key) = (normals(0, HEAD_DIM * PANEL), normals(2, KEYS * HEAD_DIM));
-    let quantise = |level, rows, most| {
-        let rows = matrix(rows, HEAD_DIM);
-        let (mut codes, mut scales) = (vec![0; rows.rows() * HEAD_DIM], vec![0.0; rows.rows()]);
-        kernel::quantise_rows(level, rows, most, kernel::product_limit(HEAD_DIM), &mut codes, &mut scales);
-        (codes, scales)
-    };
-    let sizes = format!("keys={KEYS},d={HEAD_DIM}");
-    at_every_level(criterion, "quantise_rows", &sizes, key.len(), |level| {
-        black_box(quantise(level, black_box(&key), kernel::KEY_CODE));
-    });
-    let (codes, scales) = quantise(Level::detect(), &query, i8::MAX);
-    let query = kernel::QueryCodes::new(&codes, HEAD_DIM, &scales);
-    let (codes, scales) = quantise(Level::detect(), &key, kernel::KEY_CODE);
-    let codes: Vec<u8> = codes.iter().map(|code| (code + kernel::KEY_CODE) as u8).collect();
-    let mut out = vec![0.0; KEYS * PANEL];
-    at_every_level(criterion, "scan", &sizes, PANEL * KEYS * HEAD_DIM, |level| {
-        kernel::scan(level, black_box(&query), &codes, &scales, &mut out);
-        black_box(&mut out);
-    });
-}
-
 fn single_rows(criterion: &mut Criterion) {
     let (x, weights, data) = (normals(0, HEAD_DIM), normals(1, KEYS), normals(2, KEYS * HEAD_DIM));
     let (rows, keys) = (matrix(&data, HEAD_DIM), shuffled(KEYS));
@@ -168,6 +146,10 @@ fn hide_and_select(criterion: &mut Criterion) {
             black_box(kernel::hide(level, &keys, &seen, scores, &mut entries));
         });
     }
+    in_place(criterion, "hide", &format!("weights,keys={KEYS}"), &scores, |level, weights| {
+        let seen = Seen { interval: Some(&ends), only: None, except: &[] };
+        black_box(kernel::hide(level, &keys, &seen, &mut [], weights));
+    });
     for keys in [KEYS, 4 * KEYS] {
         let scores = normals(5, keys * PANEL);
         let mut chosen = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
@@ -221,7 +203,7 @@ fn element_wise(criterion: &mut Criterion) {
     in_place(criterion, "ln_slice", &sizes, &positive, kernel::ln_slice);
 }
 
-fn scans(criterion: &mut Criterion) {
+fn looks(criterion: &mut Criterion) {
     let data = normals(9, KEYS * HEAD_DIM);
     let rows = matrix(&data, HEAD_DIM);
     let mut norms = vec![0.0; KEYS];
@@ -247,6 +229,9 @@ fn lanes(criterion: &mut Criterion) {
         sum = [0.0; PANEL];
         kernel::add_lanes(level, black_box(&panel), &mut sum);
         black_box(&mut sum);
+    });
+    at_every_level(criterion, "lane_argmax", &sizes, panel.len(), |level| {
+        black_box(kernel::lane_argmax(level, black_box(&panel), &[0.5; HEAD_DIM]));
     });
     at_every_level(criterion, "sign_bits", "bits=32", 32 * PANEL, |level| {
         black_box(kernel::sign_bits(level, black_box(&panel[..32 * PANEL])));
@@ -276,6 +261,10 @@ fn feature_kernels(criterion: &mut Criterion) {
     });
     at_every_level(criterion, "affine_rows", &sizes, dots.len(), |level| {
         kernel::affine_rows(level, black_box(&dots), (0.5, &offset), &mut out, (FEATURES, PANEL, PANEL));
+        black_box(&mut out);
+    });
+    at_every_level(criterion, "affine_lanes", &lanes, panel.len(), |level| {
+        kernel::affine_lanes(level, black_box(&panel), (0.5, &scale), &mut out[..FEATURES * PANEL]);
         black_box(&mut out);
     });
     at_every_level(criterion, "relu_logs", &sizes, dots.len(), |level| {
@@ -344,6 +333,11 @@ fn features(criterion: &mut Criterion, sizes: Sizes) {
                 map.log_features(level, rows, factor, Role::Key, &mut out).expect("rows that fit");
                 black_box(&mut out);
             });
+            let mut panels = Vec::new();
+            at_every_level(criterion, &format!("log_panels/{name}"), &sizes, n, |level| {
+                map.log_panels(level, rows, factor, Role::Query, &mut panels).expect("rows that fit");
+                black_box(&mut panels);
+            });
         }
     }
 }
@@ -377,14 +371,15 @@ fn main() {
         .configure_from_args();
     let kernels = [
         products,
-        quantised,
+        scans::codes,
+        scans::weights,
         single_rows,
         softmax,
         hide_and_select,
         packing,
         copies,
         element_wise,
-        scans,
+        looks,
         lanes,
         feature_kernels,
     ];
