@@ -37,8 +37,8 @@ pub use preset::Preset;
 pub use scatterbrain_blocks as blocks;
 pub use scatterbrain_combine::{
     Attention, ClusterSupport, ClusteredSupport, DenseHead, HashSupport, HeadReport, Method, Options, Partial,
-    ReformerSupport, Report, ScanBackground, SmyrfSupport, SortedLshSupport, attend, attend_into, decompose,
-    dense_matrix, merge, plan,
+    QuantisedTopK, ReformerSupport, Report, ScanBackground, SmyrfSupport, SortedLshSupport, attend, attend_into,
+    decompose, dense_matrix, merge, plan,
 };
 pub use scatterbrain_core::tile::Causality;
 pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Matrix, Result, Seed, Tensor, Window, WindowAlign};

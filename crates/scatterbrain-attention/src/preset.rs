@@ -1,21 +1,23 @@
 //! The named methods of the comparison, at a budget in units per query.
 
-use scatterbrain_blocks::{TopK, WindowSupport};
+use scatterbrain_blocks::{TopK, Union, WindowSupport};
 use scatterbrain_combine::{
     ClusteredSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport, SortedLshSupport,
 };
-use scatterbrain_core::tile::Background;
+use scatterbrain_core::tile::{Background, Support};
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{
-    CentroidBackground, Constant, EluFeatures, FeatureBackground, HyperbolicFeatures, PositiveFeatures, ProjectionKind,
-    SampledBackground,
+    CentroidBackground, Constant, EluFeatures, EvaBackground, FeatureBackground, HyperbolicFeatures, PositiveFeatures,
+    ProjectionKind, SampledBackground, SampledRestBackground,
 };
 use scatterbrain_hash::{Smyrf, Transform};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Hash rounds of every hashed preset.
 const N_HASHES: usize = 2;
-/// First keys on the support of `scatterbrain-centroid`, where its share of the budget is at least twice that.
+/// First keys on the support of `scatterbrain-centroid` and `vattention`, where their share of the budget is at least twice
+/// that, or four times.
 const SINKS: usize = 4;
 
 /// A method by name. A key on the support costs one unit, a random feature two; budgets round down to what a
@@ -41,6 +43,9 @@ const SINKS: usize = 4;
 /// | `scatterbrain-scan` | pairs of more than 2/b of their row | all others in 8 bits |
 /// | `clustered` | b/2 keys of the clusters with the heaviest centroids | b/4 cluster centroids, the same |
 /// | `hyper` | blocks of b/2 keys sorted by hash | b/2 sampled keys |
+/// | `kde` | blocks of b/2 keys sorted by hash | b/2 sampled keys, half of them by the norms of their values |
+/// | `eva` | window of b/2 | b/4 groups of keys, a random feature each |
+/// | `vattention` | 4 first keys, a window and the largest 8-bit logits, b/2 in all | b/2 keys sampled from the rest |
 /// | `int8` | – | all pairs: scores, weights and values in 8 bits |
 /// | `int8-scores` | – | all pairs: scores in 8 bits |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,13 +72,17 @@ pub enum Preset {
     ScatterbrainScan,
     Clustered,
     Hyper,
+    Kde,
+    Eva,
+    #[serde(rename = "vattention")]
+    VAttention,
     Int8,
     Int8Scores,
 }
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 20] = [
+    pub const ALL: [Preset; 23] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -92,6 +101,9 @@ impl Preset {
         Preset::ScatterbrainScan,
         Preset::Clustered,
         Preset::Hyper,
+        Preset::Kde,
+        Preset::Eva,
+        Preset::VAttention,
         Preset::Int8,
         Preset::Int8Scores,
     ];
@@ -117,6 +129,9 @@ impl Preset {
             Preset::ScatterbrainScan => "scatterbrain-scan",
             Preset::Clustered => "clustered",
             Preset::Hyper => "hyper",
+            Preset::Kde => "kde",
+            Preset::Eva => "eva",
+            Preset::VAttention => "vattention",
             Preset::Int8 => "int8",
             Preset::Int8Scores => "int8-scores",
         }
@@ -205,6 +220,19 @@ impl Preset {
                 let far = SampledBackground::new(keys(2), seed.derive(SAMPLES))?;
                 (Method::scatterbrain(near, far), 2 * keys(2))
             }
+            Preset::Kde => {
+                let near = SortedLshSupport::sample(head_dim, keys(2), seed.derive(HASH))?;
+                let far = SampledBackground::by_value_norm(keys(2), seed.derive(SAMPLES))?;
+                (Method::scatterbrain(near, far), 2 * keys(2))
+            }
+            Preset::Eva => {
+                let far = EvaBackground::new((budget / 4).max(1), seed.derive(FEATURES))?;
+                (Method::scatterbrain(window(keys(2), causal)?, far), keys(2) + far.units())
+            }
+            Preset::VAttention => {
+                let far = SampledRestBackground::new(keys(2), seed.derive(SAMPLES))?;
+                (Method::scatterbrain(sinks_window_and_largest(keys(2), causal)?, far), 2 * keys(2))
+            }
             Preset::ScatterbrainScan => {
                 // At most 2/share keys are heavy.
                 let share = (2.0 / budget as f32).clamp(2f32.powi(-16), 1.0);
@@ -229,6 +257,17 @@ fn fixed(background: FeatureBackground) -> Result<Method> {
 
 fn window(budget: usize, causal: bool) -> Result<WindowSupport> {
     if causal { WindowSupport::last(budget) } else { WindowSupport::around(budget) }
+}
+
+/// At most `budget` keys: the first ones and a window, an eighth of it, and the largest quantised logits.
+fn sinks_window_and_largest(budget: usize, causal: bool) -> Result<Union> {
+    let near = (budget / 8).max(1);
+    let sinks = if budget < 4 * SINKS { 0 } else { SINKS };
+    let mut parts: Vec<Arc<dyn Support>> = vec![Arc::new(window(near, causal)?.with_sinks(sinks))];
+    if budget > near + sinks {
+        parts.push(Arc::new(QuantisedTopK::new(budget - near - sinks)?));
+    }
+    Union::new(parts)
 }
 
 fn smyrf(head_dim: usize, cluster: usize, seed: Seed) -> Result<SmyrfSupport> {

@@ -1,6 +1,6 @@
 //! The union of several supports, every pair counted once.
 
-use scatterbrain_core::tile::{Causality, Head, Select, Selection, Support, Tile};
+use scatterbrain_core::tile::{Causality, Head, Select, Selection, Summary, Support, Tile};
 use scatterbrain_core::{Error, Result};
 use std::sync::Arc;
 
@@ -28,6 +28,15 @@ impl Support for Union {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
         let parts = self.parts.iter().map(|p| p.prepare(head)).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Prepared { parts }))
+    }
+
+    fn prepare_beside<'a>(&'a self, head: &Head<'a>, background: &dyn Summary) -> Result<Box<dyn Select + 'a>> {
+        let parts = self.parts.iter().map(|p| p.prepare_beside(head, background)).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Prepared { parts }))
+    }
+
+    fn scans(&self) -> bool {
+        self.parts.iter().any(|p| p.scans())
     }
 
     fn causality(&self) -> Causality {

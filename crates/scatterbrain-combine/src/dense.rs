@@ -12,7 +12,8 @@ pub struct DenseHead {
     pub log_sum_exp: Vec<f32>,
 }
 
-/// The normalised matrix of every head, batch-major, through the production path: values = identity.
+/// The normalised matrix of every head, batch-major, through the production path: values = identity, which a background
+/// that looks at values (a scan, samples drawn by their norms) takes for them.
 ///
 /// **Allocates n × m per head.**
 ///

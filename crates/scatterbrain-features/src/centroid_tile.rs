@@ -97,16 +97,16 @@ impl<'a> CentroidTile<'a> {
         }
         let mut tops = [f32::NEG_INFINITY; PANEL];
         for (lane, r) in rows.clone().enumerate().filter(|_| !clusters.range.is_empty()) {
-            let mut members = vec![0u32; clusters.range.len()];
+            let mut members = vec![0f32; clusters.range.len()];
             for k in self.visible(r, &[]) {
                 let c = self.summary.partition.of(k as usize);
                 if let Some(members) = c.checked_sub(clusters.range.start).and_then(|c| members.get_mut(c)) {
-                    *members += 1;
+                    *members += self.summary.multiple(k as usize);
                 }
             }
             let logits = clusters.weights[lane..].iter().step_by(PANEL);
             let tops = &mut tops[lane];
-            logits.zip(members).filter(|(_, n)| *n > 0).for_each(|(x, n)| *tops = tops.max(x + (n as f32).ln()));
+            logits.zip(members).filter(|(_, n)| *n > 0.0).for_each(|(x, n)| *tops = tops.max(x + n.ln()));
         }
         tops
     }
@@ -183,7 +183,8 @@ impl<'a> CentroidTile<'a> {
         for (log, key) in logs.iter_mut().zip(keys) {
             let c = partition.of(*key as usize);
             if clusters.contains(&c) {
-                *log = of_clusters[c - clusters.start];
+                let multiple = self.summary.log_multiples.get(*key as usize).copied().unwrap_or(0.0);
+                *log = of_clusters[c - clusters.start] + multiple;
             } else {
                 kernel::dot_rows(head.level, &query, head.key, &[*key], std::slice::from_mut(log));
             }
@@ -235,6 +236,10 @@ impl TileBackground for CentroidTile<'_> {
         for (at, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
             let key = keys.get(at);
             *out = clusters.lanes(self.summary.partition.of(key)).copied().unwrap_or_default();
+            if !self.summary.multiples.is_empty() {
+                let multiple = self.summary.multiple(key);
+                out.iter_mut().for_each(|o| *o *= multiple);
+            }
             for lanes in ends.iter().filter_map(|end| end.lanes(key)) {
                 out.iter_mut().zip(lanes).for_each(|(o, w)| *o += w);
             }
@@ -245,8 +250,10 @@ impl TileBackground for CentroidTile<'_> {
         let Panel { clusters, ends, .. } = &self.panels[row / PANEL];
         for (out, &key) in out.iter_mut().zip(keys) {
             let key = key as usize;
-            let parts = [clusters.lanes(self.summary.partition.of(key)), ends[0].lanes(key), ends[1].lanes(key)];
-            *out = parts.into_iter().flatten().map(|lanes| lanes[row % PANEL]).sum();
+            let lane = |lanes: &[f32; PANEL]| lanes[row % PANEL];
+            let whole = clusters.lanes(self.summary.partition.of(key)).map_or(0.0, lane);
+            *out = whole * self.summary.multiple(key);
+            *out += ends.iter().filter_map(|end| end.lanes(key)).map(lane).sum::<f32>();
         }
     }
 

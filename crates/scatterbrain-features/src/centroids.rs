@@ -85,7 +85,7 @@ impl CentroidBackground {
 
 impl Background for CentroidBackground {
     fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>> {
-        Ok(Box::new(CentroidSummary::new(*keys, self.partition(keys))))
+        Ok(Box::new(CentroidSummary::new(*keys, self.partition(keys), Vec::new())))
     }
 
     fn causality(&self) -> Causality {
@@ -145,21 +145,44 @@ pub(crate) struct CentroidSummary<'a> {
     pub(crate) log_counts: Vec<f32>,
     /// A row a cluster: S_c and, last, n_c; `[clusters, d_v + 1]`.
     pub(crate) sums: Vec<f32>,
+    /// How many times the mean weight of its cluster each key has, and the logarithm; empty where it is once.
+    pub(crate) multiples: Vec<f32>,
+    pub(crate) log_multiples: Vec<f32>,
 }
 
 impl<'a> CentroidSummary<'a> {
-    fn new(keys: KeyHead<'a>, partition: Partition) -> Self {
-        let (length, count) = (keys.mask.length(), partition.count());
+    /// `log_multiples` says how many times the mean weight of its cluster each key has, on average of a cluster once;
+    /// empty: each once.
+    pub(crate) fn new(keys: KeyHead<'a>, partition: Partition, log_multiples: Vec<f64>) -> Self {
+        let (length, count, d_v) = (keys.mask.length(), partition.count(), keys.value.cols());
         let cluster = || (0..length).map(|j| partition.of(j) as u32);
         let Means { rows: means, counts } = Means::new(keys.key, cluster(), count);
-        let values = Means::new(keys.value, cluster(), count).rows;
-        let mut sums = Vec::with_capacity(count * (keys.value.cols() + 1));
-        for (mean, &n) in values.chunks_exact(keys.value.cols()).zip(&counts) {
-            sums.extend(mean.iter().map(|v| v * n as f32));
-            sums.push(n as f32);
+        let mut sums = Vec::with_capacity(count * (d_v + 1));
+        if log_multiples.is_empty() {
+            let values = Means::new(keys.value, cluster(), count).rows;
+            for (mean, &n) in values.chunks_exact(d_v).zip(&counts) {
+                sums.extend(mean.iter().map(|v| v * n as f32));
+                sums.push(n as f32);
+            }
+        } else {
+            let mut exact = vec![0.0f64; count * (d_v + 1)];
+            for ((row, c), log) in keys.value.iter().zip(cluster()).zip(&log_multiples) {
+                let (sum, multiple) = (&mut exact[c as usize * (d_v + 1)..], log.exp());
+                sum.iter_mut().zip(row).for_each(|(s, &v)| *s += multiple * f64::from(v));
+                sum[d_v] += multiple;
+            }
+            sums.extend(exact.iter().map(|&s| s as f32));
         }
         let log_counts = counts.iter().map(|&n| (n as f32).ln()).collect();
-        Self { keys, partition, means, log_counts, sums }
+        let multiples = log_multiples.iter().map(|log| log.exp() as f32).collect();
+        let log_multiples = log_multiples.iter().map(|&log| log as f32).collect();
+        Self { keys, partition, means, log_counts, sums, multiples, log_multiples }
+    }
+
+    /// How many times the mean weight of its cluster a key has.
+    #[inline]
+    pub(crate) fn multiple(&self, key: usize) -> f32 {
+        self.multiples.get(key).copied().unwrap_or(1.0)
     }
 }
 
@@ -168,7 +191,11 @@ impl Summary for CentroidSummary<'_> {
         Box::new(CentroidTile::new(self, *tile))
     }
 
+    /// None where members share unevenly: such groups are made for their own purpose.
     fn clusters(&self) -> Option<KeyClusters<'_>> {
+        if !self.multiples.is_empty() {
+            return None;
+        }
         let cluster = (0..self.keys.mask.length()).map(|j| self.partition.of(j) as u32).collect();
         Some(KeyClusters { cluster, means: &self.means })
     }

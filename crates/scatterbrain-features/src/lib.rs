@@ -16,8 +16,10 @@
 //! | [`EluFeatures`] | the d columns | no | + | ignored |
 //! | [`Constant`] | 1 | no | + | ignored |
 //!
-//! Two backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does, and
-//! [`SampledBackground`], where a few keys stand for all. [`KMeans`] clusters rows.
+//! Four backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does;
+//! [`EvaBackground`], where a cluster's keys share that weight by a random feature; [`SampledBackground`], where a few keys
+//! stand for all; and [`SampledRestBackground`], where a few keys off the support stand for all of those. [`KMeans`]
+//! clusters rows.
 //!
 //! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 
@@ -27,6 +29,7 @@ mod centroid_tile;
 mod centroids;
 mod constant;
 mod elu;
+mod eva;
 mod hyperbolic;
 mod kmeans;
 mod map;
@@ -35,6 +38,7 @@ mod positive;
 mod projection;
 mod relu;
 mod sampled;
+mod sampled_rest;
 mod sampled_tile;
 mod summary;
 mod tile;
@@ -43,6 +47,7 @@ mod trigonometric;
 pub use centroids::CentroidBackground;
 pub use constant::Constant;
 pub use elu::EluFeatures;
+pub use eva::EvaBackground;
 pub use hyperbolic::HyperbolicFeatures;
 pub use kmeans::KMeans;
 pub use map::{FeatureMap, LogFeatures, Role};
@@ -51,5 +56,6 @@ pub use positive::PositiveFeatures;
 pub use projection::{Projection, ProjectionKind};
 pub use relu::ReluFeatures;
 pub use sampled::SampledBackground;
+pub use sampled_rest::SampledRestBackground;
 pub use summary::FeatureBackground;
 pub use trigonometric::TrigonometricFeatures;

@@ -37,7 +37,9 @@ pub(crate) struct SampledSummary<'a, S> {
 
 impl<S: Sample> Summary for SampledSummary<'_, S> {
     fn tile<'a>(&'a self, tile: &Tile<'a>, _: &mut Selection) -> Box<dyn TileBackground + 'a> {
-        Box::new(SampledTile::new(&self.keys, &self.sample, *tile))
+        let taken = tile.rows.iter().map(|&i| self.sample.of_row(tile.mask, i as usize)).collect();
+        let shared = (self.sample.shared(), self.sample.shared_logs());
+        Box::new(SampledTile::new(&self.keys, shared, *tile, taken))
     }
 
     fn any_order(&self) -> bool {
@@ -47,8 +49,11 @@ impl<S: Sample> Summary for SampledSummary<'_, S> {
 
 pub(crate) struct SampledTile<'a> {
     keys: &'a KeyHead<'a>,
-    sample: &'a dyn Sample,
+    /// Keys that rows share, ascending, each with c.
+    shared: (&'a [u32], &'a [f32]),
     tile: Tile<'a>,
+    /// What each row takes.
+    taken: Vec<Taken>,
     panels: Vec<Panel>,
 }
 
@@ -67,8 +72,13 @@ struct Part {
 }
 
 impl<'a> SampledTile<'a> {
-    pub(crate) fn new(keys: &'a KeyHead<'a>, sample: &'a dyn Sample, tile: Tile<'a>) -> Self {
-        let mut this = Self { keys, sample, tile, panels: Vec::new() };
+    pub(crate) fn new(
+        keys: &'a KeyHead<'a>,
+        shared: (&'a [u32], &'a [f32]),
+        tile: Tile<'a>,
+        taken: Vec<Taken>,
+    ) -> Self {
+        let mut this = Self { keys, shared, tile, taken, panels: Vec::new() };
         this.panels = (0..tile.rows.len()).step_by(PANEL).map(|first| this.panel(first)).collect();
         this
     }
@@ -76,13 +86,12 @@ impl<'a> SampledTile<'a> {
     fn panel(&self, first: usize) -> Panel {
         let level = self.keys.level;
         let rows = first..(first + PANEL).min(self.tile.rows.len());
-        let of_row = |r| self.sample.of_row(self.tile.mask, self.tile.rows[r] as usize);
-        let taken: Vec<Taken> = rows.clone().map(of_row).collect();
+        let taken = &self.taken[rows.clone()];
         let listed: Vec<u32> = rows.map(|r| r as u32).collect();
         let mut query = vec![0.0; self.keys.key.cols() * PANEL];
         kernel::pack(level, self.tile.query, &listed, self.keys.scale, &mut query);
-        let (mut shared, logs) = self.shared(&query, &taken);
-        let mut own = self.own(&query, &taken);
+        let (mut shared, logs) = self.shared(&query, taken);
+        let mut own = self.own(&query, taken);
         let mut scale = kernel::lane_tops(level, &shared.weights, logs);
         let nothing = vec![0.0; own.keys.len()];
         let tops = kernel::lane_tops(level, &own.weights, &nothing);
@@ -99,7 +108,7 @@ impl<'a> SampledTile<'a> {
         let some = || taken.iter().map(|taken| &taken.shared).filter(|shared| !shared.is_empty());
         let start = some().map(|shared| shared.start).min().unwrap_or(0);
         let places = start..some().map(|shared| shared.end).max().unwrap_or(start);
-        let part = self.score(query, self.sample.shared()[places.clone()].to_vec());
+        let part = self.score(query, self.shared.0[places.clone()].to_vec());
         let Part { keys, mut weights } = part;
         let mut ends = [[0; PANEL]; 2];
         for (lane, Taken { shared, .. }) in taken.iter().enumerate() {
@@ -107,7 +116,7 @@ impl<'a> SampledTile<'a> {
         }
         let seen = Seen { interval: Some(&ends), only: None, except: &[] };
         kernel::hide(self.keys.level, &Keys::Range(places.clone()), &seen, &mut weights, &mut []);
-        (Part { keys, weights }, &self.sample.shared_logs()[places])
+        (Part { keys, weights }, &self.shared.1[places])
     }
 
     /// s·q·k + c of the keys that single lanes take, −∞ in the other lanes.
@@ -134,9 +143,9 @@ impl<'a> SampledTile<'a> {
 
     /// The keys that a row takes, each with c.
     fn row(&self, row: usize) -> Vec<(u32, f32)> {
-        let Taken { shared, mut own } = self.sample.of_row(self.tile.mask, self.tile.rows[row] as usize);
-        own.extend(shared.map(|at| (self.sample.shared()[at], self.sample.shared_logs()[at])));
-        own
+        let Taken { shared, own } = &self.taken[row];
+        let shared = shared.clone().map(|at| (self.shared.0[at], self.shared.1[at]));
+        own.iter().copied().chain(shared).collect()
     }
 }
 
@@ -206,7 +215,7 @@ pub(crate) fn visible<'m>(
     mask: &'m HeadMask<'_>,
     query_idx: usize,
     keys: Range<usize>,
-) -> impl Iterator<Item = usize> + 'm {
+) -> impl Iterator<Item = usize> + Clone + 'm {
     let allowed = mask.allowed_row(query_idx);
     keys.filter(move |&j| allowed.is_none_or(|a| a[j] != 0))
 }

@@ -120,6 +120,12 @@ impl Weights {
         Self::from_logs(&logs, problem.n)
     }
 
+    /// These weights so many times: `exp(log_multiple)` each, `[n, m]`.
+    pub fn times(mut self, log_multiple: &[f64]) -> Self {
+        self.value.iter_mut().zip(log_multiple).for_each(|(w, log)| *w *= log.exp());
+        self
+    }
+
     /// The weight of a pair in natural units; may overflow where the log-scale is large.
     pub fn natural_value(&self, i: usize, j: usize) -> f64 {
         let m = self.value.len() / self.log_scale.len();

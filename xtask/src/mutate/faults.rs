@@ -198,6 +198,27 @@ pub(super) const FAULTS: &[Fault] = &[
         "simd.add_f32s(simd.add_f32s(x, offset), round)",
         "simd.add_f32s(x, round)",
     ),
+    fault(
+        "samples-by-norm-weighed-as-uniform",
+        COMBINE,
+        "crates/scatterbrain-features/src/sampled.rs",
+        "Some((key as u32, -chance.ln() as f32))",
+        "Some((key as u32, (count as f32).ln()))",
+    ),
+    fault(
+        "support-among-the-rest",
+        COMBINE,
+        "crates/scatterbrain-features/src/sampled_rest.rs",
+        "range.clone()).count() - support.len();",
+        "range.clone()).count();",
+    ),
+    fault(
+        "shares-of-a-group-forgotten",
+        COMBINE,
+        "crates/scatterbrain-features/src/centroid_tile.rs",
+        "whole * self.summary.multiple(key)",
+        "whole",
+    ),
 ];
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(super) const SLATE: RGBColor = RGBColor(0x4C, 0x66, 0x7A);
 pub(super) const GOLD: RGBColor = RGBColor(0xB0, 0x8A, 0x00);
 pub(super) const RUST: RGBColor = RGBColor(0x9C, 0x4A, 0x2F);
 pub(super) const MOSS: RGBColor = RGBColor(0x6B, 0x7A, 0x2E);
+pub(super) const CORAL: RGBColor = RGBColor(0xD9, 0x6B, 0x62);
+pub(super) const FERN: RGBColor = RGBColor(0x5C, 0x6E, 0x2B);
+pub(super) const ROSE: RGBColor = RGBColor(0xB5, 0x3A, 0x64);
 pub(super) const GREY: RGBColor = RGBColor(0x8A, 0x8A, 0x8B);
 
 /// Colours for things without one of their own, in this order.
@@ -61,6 +64,9 @@ pub(super) fn method(preset: Preset) -> RGBColor {
         Preset::ScatterbrainQuantised => PLUM,
         Preset::Clustered => AZURE,
         Preset::Hyper => SLATE,
+        Preset::Kde => CORAL,
+        Preset::Eva => FERN,
+        Preset::VAttention => ROSE,
         Preset::ScatterbrainScan => GOLD,
         Preset::Int8 => RUST,
         Preset::Int8Scores => MOSS,

@@ -10,29 +10,35 @@ use scatterbrain_combine::{
 use scatterbrain_core::tile::{Background, Head, KeyHead, QuerySample, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
-    CentroidBackground, Constant, EluFeatures, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures,
-    OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role, SampledBackground,
-    TrigonometricFeatures,
+    CentroidBackground, Constant, EluFeatures, EvaBackground, FeatureBackground, FeatureMap, HyperbolicFeatures,
+    LogFeatures, OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role,
+    SampledBackground, SampledRestBackground, TrigonometricFeatures,
 };
 use scatterbrain_hash::{ReformerRotation, SignRandomProjection, Smyrf, Transform};
 use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, sparse, visibility};
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 13;
+pub const SUPPORTS: usize = 14;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
-pub const BACKGROUNDS: usize = 10;
+pub const BACKGROUNDS: usize = 13;
 /// The background whose weights change sign.
 pub const SIGNED: usize = 6;
 /// The background of centroids, which has no feature map.
 pub const CENTROIDS: usize = 8;
 /// Sampled keys, which have no feature map either.
 pub const SAMPLED: usize = 9;
+/// Keys sampled by the norms of their values.
+pub const BY_NORM: usize = 10;
+/// Groups that share the weight of their mean by a random feature.
+pub const EVA: usize = 11;
+/// Keys sampled off the support.
+pub const REST: usize = 12;
 
 /// The background of scans, which the oracle does not know: its rounding decides by the last bits of f32.
-pub const SCAN: usize = 10;
+pub const SCAN: usize = 13;
 
 const FEATURES: usize = 12;
 /// A row whose denominator is less of its terms may be answered by exact attention: the library's limit is 1/4096 of
@@ -170,6 +176,12 @@ impl Case {
             11 => Arc::new(SortedLshSupport::sample(self.d, 8.min(self.m), seed).unwrap()),
             // With the clusters of the background of centroids.
             12 => Arc::new(ClusteredSupport::new(9.min(self.m), self.centroids()).unwrap()),
+            13 => {
+                let near = WindowSupport::last(6).unwrap().with_sinks(3);
+                let parts: [Arc<dyn Support>; 2] =
+                    [Arc::new(near), Arc::new(QuantisedTopK::new(8.min(self.m)).unwrap())];
+                Arc::new(Union::new(parts.to_vec()).unwrap())
+            }
             _ => Arc::new(Full),
         })
     }
@@ -180,7 +192,7 @@ impl Case {
 
     fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
         Some(match which {
-            0 | CENTROIDS | SAMPLED => return None,
+            0 | CENTROIDS | SAMPLED | BY_NORM | EVA | REST => return None,
             1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
             2 => Arc::new(HyperbolicFeatures::from_projection(self.projection(FEATURES / 2))),
             3 => Arc::new(OptimalPositiveFeatures::from_projection(self.projection(FEATURES), -0.1).unwrap()),
@@ -201,10 +213,26 @@ impl Case {
         SampledBackground::new(1 + (self.seed % 20 + 7) as usize % 20, Seed(self.seed).derive(14)).unwrap()
     }
 
+    fn by_norm(&self) -> SampledBackground {
+        SampledBackground::by_value_norm(self.sampled().units(), Seed(self.seed).derive(15)).unwrap()
+    }
+
+    /// 1 to 12 groups, by seed.
+    fn eva(&self) -> EvaBackground {
+        EvaBackground::new(self.centroids().units() / 2, Seed(self.seed).derive(16)).unwrap()
+    }
+
+    fn rest(&self) -> SampledRestBackground {
+        SampledRestBackground::new(self.sampled().units(), Seed(self.seed).derive(17)).unwrap()
+    }
+
     fn background(&self, which: usize) -> Option<Arc<dyn Background>> {
         Some(match which {
             CENTROIDS => Arc::new(self.centroids()),
             SAMPLED => Arc::new(self.sampled()),
+            BY_NORM => Arc::new(self.by_norm()),
+            EVA => Arc::new(self.eva()),
+            REST => Arc::new(self.rest()),
             SCAN => Arc::new(ScanBackground::new(1.0 / 16.0).unwrap().with_steps(1 + (self.seed % 127) as u8).unwrap()),
             _ => Arc::new(FeatureBackground::shared(self.map(which)?)),
         })
@@ -220,19 +248,72 @@ impl Case {
     }
 
     /// The definition of sampled keys by plain loops: ln of how many keys each pair's key stands for, `[n, m]`.
-    fn sample_logs(&self, visible: &[bool], length: usize) -> Vec<f64> {
-        let far = self.sampled();
+    fn sample_logs(&self, problem: &Problem, far: &SampledBackground, by_norm: bool, length: usize) -> Vec<f64> {
         let count = far.units().min(length);
+        let norm = |j: usize| problem.value_row(j).iter().map(|v| v * v).sum::<f64>().sqrt();
+        let time = |j: usize| -(((far.rank(j) >> 11) as f64 + 0.5) / (1u64 << 53) as f64).ln() / norm(j);
         let mut logs = vec![f64::NEG_INFINITY; self.n * self.m];
-        for (row, logs) in visible.chunks(self.m).zip(logs.chunks_mut(self.m)) {
+        for (row, logs) in problem.visible.chunks(self.m).zip(logs.chunks_mut(self.m)) {
             for g in 0..count {
                 let seen: Vec<usize> = (g * length / count..(g + 1) * length / count).filter(|&j| row[j]).collect();
-                if let Some(&key) = seen.iter().min_by_key(|&&j| far.rank(j)) {
-                    logs[key] = (seen.len() as f64).ln();
-                }
+                let lowest = seen.iter().min_by_key(|&&j| far.rank(j)).copied();
+                let winner = seen.iter().min_by(|&&a, &&b| time(a).total_cmp(&time(b))).copied();
+                let Some(key) = (if far.coin(g) { winner } else { lowest }) else { continue };
+                let share = norm(key) / seen.iter().map(|&j| norm(j)).sum::<f64>();
+                let chance = 1.0 / seen.len() as f64;
+                logs[key] = -(if by_norm { 0.5 * (chance + share) } else { chance }).ln();
             }
         }
         logs
+    }
+
+    /// The definition of keys sampled off the support by plain loops.
+    fn rest_logs(&self, problem: &Problem, support: Option<&[bool]>) -> Vec<f64> {
+        let far = self.rest();
+        let mut logs = vec![f64::NEG_INFINITY; self.n * self.m];
+        for i in 0..self.n {
+            let at = |j: usize| i * self.m + j;
+            let off = |&j: &usize| problem.visible[at(j)] && support.is_none_or(|s| !s[at(j)]);
+            let mut rest: Vec<usize> = (0..self.m).filter(off).collect();
+            let all = rest.len() as f64;
+            rest.sort_by_key(|&j| far.rank(j));
+            rest.truncate(far.units());
+            rest.iter().for_each(|&j| logs[at(j)] = (all / rest.len() as f64).ln());
+        }
+        logs
+    }
+
+    /// The definition of EVA's shares by plain loops: the group of every valid key, and ln(n_c ξ_j/Σ ξ) where a row sees
+    /// all of the group, else 0, `[n, m]`.
+    fn eva_logs(&self, problem: &Problem, seen: &[bool], length: usize) -> (Vec<usize>, Vec<f64>) {
+        let far = self.eva();
+        let size = length.div_ceil(far.units() / 2).max(1);
+        let groups: Vec<usize> = (0..length).map(|j| j / size).collect();
+        let root = problem.scale.abs().sqrt();
+        let mut shares = vec![0.0; self.m];
+        for group in groups.chunk_by(|a, b| a == b) {
+            let members: Vec<usize> = (group[0] * size..group[0] * size + group.len()).collect();
+            let noise = far.noise(group[0], self.d);
+            let mean = |c: usize| members.iter().map(|&j| problem.key_row(j)[c]).sum::<f64>() / members.len() as f64;
+            let feature = |j: usize| {
+                let key = problem.key_row(j).iter().map(|k| root * k);
+                key.enumerate().map(|(c, k)| (root * mean(c) + noise[c]) * k - 0.5 * k * k).sum::<f64>()
+            };
+            let features: Vec<f64> = members.iter().map(|&j| feature(j)).collect();
+            let all = log_sum_exp(&features);
+            for (&j, x) in members.iter().zip(&features) {
+                shares[j] = (members.len() as f64).ln() + (x - all).max(-60.0);
+            }
+        }
+        let mut logs = vec![0.0; self.n * self.m];
+        for (row, logs) in seen.chunks(self.m).zip(logs.chunks_mut(self.m)) {
+            for (j, &group) in groups.iter().enumerate() {
+                if (0..length).filter(|&other| groups[other] == group).all(|other| row[other]) {
+                    logs[j] = shares[j];
+                }
+            }
+        }
+        (groups, logs)
     }
 
     /// The cluster of every valid key of a head.
@@ -273,19 +354,30 @@ impl Case {
         }
         let shape = [self.n, self.m, self.d, self.d_v];
         let problem = Problem::from_f32(shape, f64::from(self.scale), &query, &key, &value).seeing(visible);
+        let dense = self.support(support).map(|s| self.dense_support(&*s, bh));
         let (weights, stand_ins) = match background_idx {
             CENTROIDS => {
                 let clusters = self.clusters(bh);
                 let weights = Weights::centroids(&problem, &clusters, &interval);
                 (Some(weights), Some(StandIns::means(&problem, &clusters, &interval)))
             }
-            SAMPLED => {
-                let logs = self.sample_logs(&problem.visible, length);
+            SAMPLED | BY_NORM | REST => {
+                let logs = match background_idx {
+                    SAMPLED => self.sample_logs(&problem, &self.sampled(), false, length),
+                    BY_NORM => self.sample_logs(&problem, &self.by_norm(), true, length),
+                    _ => self.rest_logs(&problem, dense.as_deref()),
+                };
                 (Some(Weights::multiples(&problem, &logs)), Some(StandIns::multiples(&problem, &logs)))
+            }
+            EVA => {
+                let (groups, logs) = self.eva_logs(&problem, &interval, length);
+                let weights = Weights::centroids(&problem, &groups, &interval).times(&logs);
+                let mut stand_ins = StandIns::means(&problem, &groups, &interval);
+                stand_ins.logs = logs.iter().map(|&log| log as f32).collect();
+                (Some(weights), Some(stand_ins))
             }
             _ => (self.weights(&problem, background_idx), None),
         };
-        let dense = self.support(support).map(|s| self.dense_support(&*s, bh));
         let estimate = match (&dense, &weights) {
             (None, None) => problem.exact(),
             (Some(s), None) => sparse(&problem, s),
