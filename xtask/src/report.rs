@@ -3,6 +3,7 @@
 //! A figure is a file under `report/`: its parts are computed one by one and kept (`cache`), their rows are drawn
 //! (`chart`, `heat`), written as CSV, JSON, SVG and PNG (`files`), and put on a page (`page`).
 
+mod bounds;
 mod cache;
 mod captures;
 mod chart;
@@ -13,6 +14,7 @@ mod decomposition;
 mod entropy;
 mod entry_error;
 mod equal_units;
+mod far_field;
 mod figure;
 mod files;
 mod frontier;
@@ -22,6 +24,7 @@ mod ink;
 mod judge;
 mod page;
 mod picture;
+mod rows;
 mod samples;
 mod temperature;
 

@@ -222,9 +222,9 @@ pub(crate) struct CommonOptions {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Threads to compute on
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: u16,
+    /// Threads to compute on [default: 1, so that times can be compared; for decompose as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 
     /// Hide keys after the query, whatever the file says
     #[arg(long, overrides_with = "no_causal")]
@@ -256,7 +256,19 @@ impl CommonOptions {
         }
     }
 
-    /// Whether the command line says one.
+    /// Threads to compute on: one where none are given.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.map_or(1, usize::from)
+    }
+
+    /// Threads to compute on: every core where none are given. For what takes long and is not timed against others; its
+    /// results are the same bits for any number.
+    pub(crate) fn threads_or_all(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
+    /// Whether the command line says a budget.
     pub(crate) fn has_budget(&self) -> bool {
         self.budget.is_some()
     }

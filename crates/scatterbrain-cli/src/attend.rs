@@ -21,7 +21,7 @@ pub(crate) fn run(options: &AttendOptions) -> Result<()> {
     let budget = options.common.budget(input.sizes.m)?;
     input.output_len()?;
     let call = Call::new(&input, true)?;
-    let pool = pool(options.common.threads.into())?;
+    let pool = pool(options.common.threads())?;
     let method = match options.method {
         Choice::Preset(preset) => preset.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
         Choice::Auto => {

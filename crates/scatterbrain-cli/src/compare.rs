@@ -47,7 +47,7 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
         exact,
         output: vec![0.0; output_len],
         alone: pool(1)?,
-        timed: pool(options.common.threads.into())?,
+        timed: pool(options.common.threads())?,
         budget,
         seed: Seed(options.common.seed),
         repeat: options.repeat,
@@ -57,7 +57,7 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let results =
         choices.into_iter().map(|choice| bench.result(choice).with_context(|| choice.name())).collect::<Result<_>>()?;
     drop(bench);
-    Ok(Comparison { input: summary(input), threads: options.common.threads.into(), seed: options.common.seed, results })
+    Ok(Comparison { input: summary(input), threads: options.common.threads(), seed: options.common.seed, results })
 }
 
 /// The methods asked for, each once, in the order asked for; a plan asks for `auto`.

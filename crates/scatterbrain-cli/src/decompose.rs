@@ -28,7 +28,7 @@ pub(crate) fn run(options: &DecomposeOptions) -> Result<()> {
     ensure!(options.batch < s.batch, "batch: expected 0 to {}, got {}", s.batch - 1, options.batch);
     ensure!(options.head < s.heads, "head: expected 0 to {}, got {}", s.heads - 1, options.head);
     let budget = options.common.budget(s.m)?;
-    let pool = pool(options.common.threads.into())?;
+    let pool = pool(options.common.threads_or_all())?;
     let (low_rank, sparse, result) = pool.install(|| decompose_head(&input, options, budget))?;
     if let Some(path) = &options.output {
         let bytes = serialize(&low_rank, &sparse, metadata(&result))?;
@@ -81,7 +81,7 @@ fn decompose_head(
         causal: input.causal,
         scale: input.scale,
         normalised: !options.unnormalised,
-        threads: options.common.threads.into(),
+        threads: options.common.threads_or_all(),
         seed: options.common.seed,
         method: found.method,
         budget: (options.method != Algorithm::Pcp).then_some(budget),
@@ -121,6 +121,16 @@ fn attention_matrix(input: &Input, options: &DecomposeOptions) -> Result<Vec<f32
         }
     }
     if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+        let kv_head = input.sizes.kv_head(options.head);
+        let parts = [
+            ("query", input.query.head_f64(options.batch, options.head)),
+            ("key", input.key.head_f64(options.batch, kv_head)),
+        ];
+        for (name, rows) in parts {
+            if let Some(at) = rows.iter().position(|x| !x.is_finite()) {
+                bail!("{name}: expected finite numbers, got {} in row {}", rows[at], at / input.sizes.d);
+            }
+        }
         bail!("query, key: expected finite rows, got a weight of {} for query {} and key {}", data[at], at / m, at % m);
     }
     Ok(data)

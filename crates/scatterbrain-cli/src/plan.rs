@@ -18,7 +18,7 @@ use std::time::Instant;
 /// # Errors
 /// Inputs or options that cannot be used, two files of one layer, or an output that cannot be written.
 pub(crate) fn run(options: &PlanOptions) -> Result<()> {
-    let pool = pool(options.common.threads.into())?;
+    let pool = pool(options.common.threads())?;
     let mut plan = Plan { version: VERSION, layers: BTreeMap::new() };
     let mut planned: Vec<PlannedLayer> = Vec::new();
     for file in &options.files {

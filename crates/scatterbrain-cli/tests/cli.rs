@@ -631,7 +631,7 @@ fn decompose_refuses() {
     let mut query: Vec<u8> = vec![0; 4 * 144];
     query[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     let path = File::new().with("query", Dtype::F32, &[2, 4, 6, 3], query).write(&folder);
-    refuses(&["decompose", &path, "--head", "0"], "query, key: expected finite rows");
+    refuses(&["decompose", &path, "--head", "0"], "query: expected finite numbers, got NaN in row 0");
     for arguments in
         [&["decompose"][..], &["decompose", "--head", "x"], &["decompose", "--head", "0", "--method", "svd"]]
     {

@@ -33,7 +33,8 @@ pub enum Rotation {
 ///
 /// # Collision probability
 /// There is no closed form: [`estimate_collision_probability`](Self::estimate_collision_probability) measures
-/// it, and [`CollisionTable`] keeps what was measured.
+/// it, and [`CollisionTable`] keeps what was measured. Of Gaussian rotations `collision_cross_polytope` in
+/// `scatterbrain-theory` integrates it.
 ///
 /// # Cost
 /// `head_dim² · n_hashes · concatenations` multiplications a row.

@@ -8,9 +8,9 @@
 //! | family | file | near means | collision probability |
 //! |---|---|---|---|
 //! | [`SignRandomProjection`] | `srp.rs` | small angle | (1 − θ/π)^K |
-//! | [`CrossPolytope`] | `cross_polytope.rs` | small angle | Monte Carlo ([`CollisionTable`]) |
+//! | [`CrossPolytope`] | `cross_polytope.rs` | small angle | Monte Carlo ([`CollisionTable`]); Gaussian: an integral in `scatterbrain-theory` |
 //! | [`E2lsh`] | `e2lsh.rs` | small distance | closed form, to the power K |
-//! | [`ReformerRotation`] | `rotation.rs` | small angle | none given |
+//! | [`ReformerRotation`] | `rotation.rs` | small angle | an integral in `scatterbrain-theory` |
 //! | [`Smyrf`] | `smyrf.rs` | large inner product | none exists: it sorts, and has orders in place of codes |
 //!
 //! [`QuantisedRows`] (`quantised.rs`) are no hash but approximate rows: codes of 8 bits with a scale a row, whose products

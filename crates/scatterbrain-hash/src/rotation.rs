@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Collision probability
 /// None is given. It is that of a Gaussian cross-polytope of `n_buckets / 2` projections: it depends on the angle
-/// alone, and has no closed form.
+/// alone, and has no closed form; `collision_cross_polytope` in `scatterbrain-theory` integrates it.
 ///
 /// # Cost
 /// `head_dim · n_hashes · n_buckets / 2` multiplications a row.

@@ -2,8 +2,12 @@
 
 use crate::error::{Result, suppose};
 
-/// p̂ = 1 − (1 − p^K)^L: the probability that two points share a bucket in at least one of L tables, each keyed
-/// by K hashes, all *independent* and with collision probability p.
+/// The probability that two points share a bucket in at least one of L tables, each keyed by K hashes, all *independent*
+/// and with collision probability p:
+///
+/// ```math
+/// \hat p = 1 - (1 - p^K)^L
+/// ```
 ///
 /// Derivation: all K hashes of a table collide with probability p^K; all L tables miss with (1 − p^K)^L.
 /// Computed as −expm1(L ln1p(−p^K)), which keeps its digits where p^K is small.

@@ -2,8 +2,11 @@
 
 use crate::error::{Result, suppose};
 
-/// |A − B|_F/|A|_F ≥ √(Σ_{i>r} σ_i²/Σ_i σ_i²) for *every* B of rank r, σ the singular values of A in descending order;
-/// 0 for A = 0.
+/// The least relative error of *every* B of rank r, σ the singular values of A in descending order; 0 for A = 0:
+///
+/// ```math
+/// \frac{\|A - B\|_F}{\|A\|_F} \ge \sqrt{\frac{\sum_{i > r} \sigma_i^2}{\sum_i \sigma_i^2}}
+/// ```
 ///
 /// Derivation: Eckart and Young 1936; the truncated singular value decomposition attains it, and no rank r does
 /// better by Weyl's σ_{i+r}(A) ≤ σ_i(A − B) + σ_{r+1}(B), whose last term is 0.
@@ -27,8 +30,14 @@ pub fn error_of_best_rank(singular_values: &[f64], rank: usize) -> Result<f64> {
     Ok(tail_share(singular_values, rank))
 }
 
-/// |A − B|_F/|A|_F for the best B with at most `kept` non-zero entries *in every row*: it keeps the largest
-/// magnitudes, and no other such B is nearer, since every entry left out costs its square. 0 for A = 0.
+/// The relative error of the best B with at most `kept` = s non-zero entries *in every row*, `|a|_(1)` ≥ `|a|_(2)` ≥ …
+/// the magnitudes of a row: it keeps the largest, and no other such B is nearer, since every entry left out costs its
+/// square. 0 for A = 0.
+///
+/// ```math
+/// \frac{\|A - B\|_F}{\|A\|_F} = \sqrt{\frac{\sum_i \sum_{j > s} |a_i|_{(j)}^2}{\sum_{ij} a_{ij}^2}}
+/// ```
+///
 /// A row of the whole matrix at once (`columns` = its length) gives the best B with `kept` entries *overall*.
 ///
 /// # Errors
@@ -80,6 +89,11 @@ pub struct BudgetBounds {
 /// Lower bounds at b units a query, a key costing 1 and a feature 2: b entries in every row, or rank ⌊b/2⌋. No sparse
 /// method (of an equal number a row) and no low-rank method of this budget is below them, however it chooses.
 /// A combination whose error is below both is better than either could be.
+///
+/// ```math
+/// \min_{|B_i|_0 \le b} \frac{\|A - B\|_F}{\|A\|_F}
+/// \qquad \min_{\operatorname{rank} B \le \lfloor b/2 \rfloor} \frac{\|A - B\|_F}{\|A\|_F}
+/// ```
 ///
 /// # Errors
 /// Those of [`error_of_best_entries`] and [`error_of_best_rank`]; singular values that are not the matrix's, by

@@ -64,8 +64,14 @@ impl ClusteredProcess {
         Ok(rows)
     }
 
-    /// Of a logit, exactly, over draws of the process: mean β√d and variance β²(1 + (1 + Δ²)²) within a cluster, mean 0
-    /// and variance β²(1 + Δ²)² between two.
+    /// Of a logit x = β q·k, exactly, over draws of the process: within a cluster, and between two.
+    ///
+    /// ```math
+    /// \begin{aligned}
+    /// \mathbb E\,x &= \beta \sqrt d, & \operatorname{Var} x &= \beta^2 \bigl(1 + (1 + \Delta^2)^2\bigr) \\
+    /// \mathbb E\,x &= 0, & \operatorname{Var} x &= \beta^2 (1 + \Delta^2)^2
+    /// \end{aligned}
+    /// ```
     ///
     /// Derivation: q·k is a sum of d independent products of normals of variance v = (1 + Δ²)/√d and covariance
     /// w = 1/√d within a cluster, 0 between two; a product has mean w and variance v² + w².
@@ -88,8 +94,12 @@ impl ClusteredProcess {
         Ok(LogitMoments { mean, variance: own * own + common * common })
     }
 
-    /// E e^{β q·k} = ((1 − βw)² − β²v²)^{−d/2}, v = (1 + Δ²)/√d, w = 1/√d within a cluster and 0 between two; infinite
-    /// where β(v + w) ≥ 1. A mean over draws of the process, ruled by rare large entries where β is near that end.
+    /// The mean of an entry over draws of the process, v = (1 + Δ²)/√d, w = 1/√d within a cluster and 0 between two;
+    /// infinite where β(v + w) ≥ 1, and ruled by rare large entries where β is near that end:
+    ///
+    /// ```math
+    /// \mathbb E\, e^{\beta q \cdot k} = \bigl((1 - \beta w)^2 - \beta^2 v^2\bigr)^{-d/2}
+    /// ```
     ///
     /// Derivation: E e^{βxy} of a pair of normals of variance v and covariance w is ((1 − βw)² − β²v²)^{−1/2}: given x,
     /// y is normal of mean wx/v and variance v − w²/v, which leaves the integral of a normal density in x with

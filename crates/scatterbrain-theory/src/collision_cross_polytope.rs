@@ -21,8 +21,8 @@ const NEGLIGIBLE: f64 = 40.0;
 /// With x = r sin(δ + a), y = r sin(δ − a), δ = (π − θ)/2 and G(x, y) = P[|X| < x, |Y| < y] for standard normal X, Y
 /// of correlation cos θ,
 ///
-/// ```text
-/// p = (2D/π) ∫₀^δ da ∫₀^∞ r e^(−r²/2) G(x, y)^(D−1) dr          D = n_directions
+/// ```math
+/// p = \frac{2D}{\pi} \int_0^\delta da \int_0^\infty r e^{-r^2/2}\, G(x, y)^{D - 1}\, dr, \qquad D = \texttt{n\_directions}
 /// ```
 ///
 /// Derivation: the D pairs of coordinates (x_i, y_i) are independent, standard normal, of correlation cos θ. One of

@@ -4,9 +4,12 @@ use crate::error::{Result, suppose};
 use libm::erf;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// p = 1 − 2F(−w/τ) − (2τ/(√(2π) w)) (1 − e^{−w²/(2τ²)}), F the normal distribution function: the exact
-/// probability that ⌊(a·x + b)/w⌋ is the same for two points at Euclidean distance τ, a ~ N(0, I) and
-/// b uniform on [0, w).
+/// The exact probability that ⌊(a·x + b)/w⌋ is the same for two points at Euclidean distance τ, a ~ N(0, I) and
+/// b uniform on [0, w), F the normal distribution function:
+///
+/// ```math
+/// p = 1 - 2 F(-w/\tau) - \frac{2 \tau}{\sqrt{2 \pi}\, w} \bigl(1 - e^{-w^2/(2 \tau^2)}\bigr)
+/// ```
 ///
 /// Derivation: a·x − a·y ~ N(0, τ²). At a difference of size t the uniform offset puts no boundary between the two
 /// with probability 1 − t/w, or 0 where t > w. So p = ∫₀^w (2/τ) f(t/τ) (1 − t/w) dt, f the normal density.

@@ -3,8 +3,12 @@
 use crate::error::{Result, suppose};
 use std::f64::consts::PI;
 
-/// p = 1 − θ/π: the exact probability that two vectors at angle θ lie on the same side of a random hyperplane,
-/// that is sign(a·x) = sign(a·y) for a ~ N(0, I). Their lengths do not matter.
+/// The exact probability that two vectors at angle θ lie on the same side of a random hyperplane, that is
+/// sign(a·x) = sign(a·y) for a ~ N(0, I). Their lengths do not matter.
+///
+/// ```math
+/// p = 1 - \frac{\theta}{\pi}
+/// ```
 ///
 /// Derivation: only the projection of a on the plane of x and y enters; its direction is uniform on the circle,
 /// and the signs differ where it falls in one of two arcs of width θ: 2θ/2π.

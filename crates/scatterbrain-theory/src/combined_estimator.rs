@@ -10,8 +10,13 @@
 
 use crate::error::{Result, suppose};
 
-/// Var Â = (1 − p̂) Var X, for an X that is unbiased and independent of the support: E Â = A, so this is the mean
-/// squared error too. With directions that serve features and hash both, the mean is another:
+/// The variance of the combined estimator, for an X that is unbiased and independent of the support:
+///
+/// ```math
+/// \operatorname{Var} \hat A = (1 - \hat p) \operatorname{Var} X
+/// ```
+///
+/// E Â = A, so this is the mean squared error too. With directions that serve features and hash both, the mean is another:
 /// [`mean_of_reused_directions`](crate::mean_of_reused_directions).
 ///
 /// Derivation: with I the indicator of the support, Â − A = (1 − I)(X − A); I and X are independent and
@@ -37,7 +42,11 @@ pub fn variance_combined(inclusion: f64, variance_low_rank: f64) -> Result<f64> 
     Ok(scaled(1.0 - inclusion, variance_low_rank))
 }
 
-/// MSE = (1 − p̂) A²: the sparse part alone, 0 off the support.
+/// The mean squared error of the sparse part alone, 0 off the support:
+///
+/// ```math
+/// \mathbb E (\hat A - A)^2 = (1 - \hat p)\, A^2
+/// ```
 ///
 /// Derivation: [`mse_biased_background`] with Ã = 0.
 ///
@@ -53,7 +62,11 @@ pub fn mse_sparse_alone(inclusion: f64, entry: f64) -> Result<f64> {
     mse_biased_background(inclusion, entry, 0.0)
 }
 
-/// MSE = (1 − p̂)(Ã − A)²: a fixed background Ã off the support, biased or not.
+/// The mean squared error of a fixed background Ã off the support, biased or not:
+///
+/// ```math
+/// \mathbb E (\hat A - A)^2 = (1 - \hat p) (\tilde A - A)^2
+/// ```
 ///
 /// Derivation: Â − A = (1 − I)(Ã − A) with Ã − A constant; E(1 − I)² = 1 − p̂.
 ///

@@ -4,8 +4,12 @@ use crate::error::{Result, suppose};
 use statrs::function::erf::erfc_inv;
 use std::f64::consts::SQRT_2;
 
-/// z √(V/N), V the samples' variance (by N − 1), z the two-sided normal quantile of δ: the half width of an interval
-/// that covers the mean of N independent samples with probability about 1 − δ.
+/// The half width of an interval that covers the mean of N independent samples with probability about 1 − δ, V the
+/// samples' variance (by N − 1), z the two-sided normal quantile of δ:
+///
+/// ```math
+/// z \sqrt{V/N}, \qquad \operatorname{erfc}(z/\sqrt 2) = \delta
+/// ```
 ///
 /// **Asymptotic**: by the central limit theorem, as N → ∞ at a finite variance. For few samples or rare large ones it
 /// covers less than it says; [`half_width_empirical_bernstein`] does not.
@@ -25,9 +29,12 @@ pub fn half_width_clt(samples: &[f64], error_probability: f64) -> Result<f64> {
     Ok(SQRT_2 * erfc_inv(error_probability) * (variance / n).sqrt())
 }
 
-/// √(2Vt/N) + 7bt/(3(N − 1)), t = ln(3/δ), V the samples' variance (by N − 1), b the width of a range that holds every
-/// sample: the half width of an interval that covers the mean of N independent, equally distributed samples with
-/// probability at least 1 − δ, for *every* N ≥ 2.
+/// The half width of an interval that covers the mean of N independent, equally distributed samples with probability at
+/// least 1 − δ, for *every* N ≥ 2, V the samples' variance (by N − 1), b the width of a range that holds every sample:
+///
+/// ```math
+/// \sqrt{\frac{2 V t}{N}} + \frac{7 b t}{3 (N - 1)}, \qquad t = \ln \frac{3}{\delta}
+/// ```
 ///
 /// Derivation: each of three events has probability at most δ/3. Bernstein's inequality, above and below:
 /// the mean of the samples is off by more than √(2σ²t/N) + bt/(3N). And the samples' variance is too small:

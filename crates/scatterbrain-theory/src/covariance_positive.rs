@@ -3,8 +3,14 @@
 use crate::error::{Result, suppose};
 use crate::pair::{Pair, check_count};
 
-/// Cov(Â_i, Â_j) = (1/m) A_i A_j (e^{z_i·z_j} − 1), z_i = q + k_i: entries of one query estimated by the same m positive
-/// features on *independent* ω_l ~ N(0, I). With k_i = k_j it is [`crate::variance_positive()`].
+/// The covariance of two entries of one query, estimated by the same m positive features on *independent*
+/// ω_l ~ N(0, I), z_i = q + k_i:
+///
+/// ```math
+/// \operatorname{Cov}(\hat A_i, \hat A_j) = \frac{1}{m} A_i A_j \bigl(e^{z_i \cdot z_j} - 1\bigr)
+/// ```
+///
+/// With k_i = k_j it is [`crate::variance_positive()`].
 /// Infinite where it overflows.
 ///
 /// Derivation: X_i = exp(ω·z_i − (|q|² + |k_i|²)/2), E e^{ω·(z_i + z_j)} = e^{|z_i|²/2 + |z_j|²/2 + z_i·z_j}, and

@@ -3,9 +3,15 @@
 use crate::cluster::Cluster;
 use crate::error::{Result, suppose};
 
-/// |o − ô| ≤ Σ_c n_c e^{q·μ_c} \[ |v̄_c − ô| (cosh a_c − 1 + ε_c sinh a_c) + s_c sinh a_c \] / (Z_𝒮 + Σ_c n_c e^{q·μ_c − ε_c a_c})
-/// for the output ô of a row that is exact on the support 𝒮 and has cluster weights e^{q·μ_c} off it; a_c = |q| r_c,
-/// ε_c = 0 where μ_c is the mean of exactly the members off the support ([`Cluster::of`]), else min(1, h_c/n_c)
+/// A bound on the error of the output ô of a row that is exact on the support 𝒮 and has cluster weights e^{q·μ_c} off it:
+///
+/// ```math
+/// |o - \hat o| \le \frac{\sum_c n_c e^{q \cdot \mu_c} \bigl[ |\bar v_c - \hat o|
+/// (\cosh a_c - 1 + \varepsilon_c \sinh a_c) + s_c \sinh a_c \bigr]}
+/// {Z_{\mathcal S} + \sum_c n_c e^{q \cdot \mu_c - \varepsilon_c a_c}}
+/// ```
+///
+/// with a_c = |q| r_c, ε_c = 0 where μ_c is the mean of exactly the members off the support ([`Cluster::of`]), else min(1, h_c/n_c)
 /// ([`Cluster::with_group_mean`]). Infinite where it overflows.
 ///
 /// Hypotheses that no argument can show: `clusters` hold every visible key off the support, each once;

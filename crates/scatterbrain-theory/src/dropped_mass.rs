@@ -2,8 +2,13 @@
 
 use crate::error::{Result, suppose};
 
-/// |o − o_𝒮| ≤ τ diam(V), τ = Z_R/(Z_𝒮 + Z_R): the error of attention to the support alone, Z_𝒮 and Z_R the sums of
-/// e^{q·k} on and off it, diam(V) the largest distance of two visible values.
+/// A bound on the error of attention to the support alone, Z_𝒮 and Z_R the sums of e^{q·k} on and off it, diam(V) the
+/// largest distance of two visible values:
+///
+/// ```math
+/// |o - o_{\mathcal S}| \le \tau \operatorname{diam}(V), \qquad
+/// \tau = \frac{Z_R}{Z_{\mathcal S} + Z_R}
+/// ```
 ///
 /// Derivation: with means μ_𝒮 = o_𝒮 and μ_R of the values under the weights on and off the support,
 /// o = (1 − τ) μ_𝒮 + τ μ_R, so o − o_𝒮 = τ (μ_R − μ_𝒮). Both means lie in the convex hull of the values, whose

@@ -13,9 +13,16 @@ pub struct Bracket {
     pub log_upper: f64,
 }
 
-/// n e^{q·μ − εa} ≤ Σ_{k∈c} e^{q·k} ≤ n min(e^{q·μ} (cosh a + ε sinh a), e^{Σ_l max(q_l min_l, q_l max_l)}), a = |q| r:
-/// ε = 0 where μ is the mean of exactly the members ([`Cluster::of`]), else ε = min(1, h/n), with h members of the
-/// group on the support ([`Cluster::with_group_mean`]). Up to rounding.
+/// Between what bounds the mass of a cluster lies, a = |q| r, up to rounding:
+///
+/// ```math
+/// n e^{q \cdot \mu - \varepsilon a} \le \sum_{k \in c} e^{q \cdot k} \le n \min\Bigl(
+/// e^{q \cdot \mu} (\cosh a + \varepsilon \sinh a),\;
+/// e^{\sum_l \max(q_l \min_l,\, q_l \max_l)} \Bigr)
+/// ```
+///
+/// with ε = 0 where μ is the mean of exactly the members ([`Cluster::of`]), else ε = min(1, h/n), with h members of the
+/// group on the support ([`Cluster::with_group_mean`]).
 ///
 /// Derivation: t_k = q·(k − μ) lies in \[−a, a\] by Cauchy–Schwarz; let t̄ be its mean over the n members.
 /// Lower: e^t is convex, so the mean of e^{t_k} is at least e^{t̄} (Jensen).
@@ -48,7 +55,14 @@ pub fn far_field_bracket(query: &[f64], cluster: &Cluster) -> Result<Bracket> {
 }
 
 /// The bracket where the logits q·k of the h members on the support are known, as they are to whoever computed the
-/// support: n e^{q·μ + t̄} ≤ Σ_{k∈c} e^{q·k} ≤ n e^{q·μ} (cosh a + (t̄/a) sinh a) with t̄ = −Σ_removed (q·k − q·μ)/n.
+/// support:
+///
+/// ```math
+/// n e^{q \cdot \mu + \bar t} \le \sum_{k \in c} e^{q \cdot k} \le
+/// n e^{q \cdot \mu} \Bigl(\cosh a + \frac{\bar t}{a} \sinh a\Bigr), \qquad
+/// \bar t = -\frac{1}{n} \sum_{k\ \text{removed}} (q \cdot k - q \cdot \mu)
+/// ```
+///
 /// This corrects the mean without computing it anew, and is never wider than [`far_field_bracket`] by the radius.
 ///
 /// Derivation: that of [`far_field_bracket`], with t̄ known.

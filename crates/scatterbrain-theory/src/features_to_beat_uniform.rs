@@ -4,8 +4,8 @@
 //! m positive features on independent directions have E(Â − A)² = (1/m)(E A² e^{|q + k|²} − E A²)
 //! ([`crate::variance_positive()`], averaged). Both errors are equal at
 //!
-//! ```text
-//! m = (E A² e^{|q + k|²} − E A²)/(E A² − (E A)²)
+//! ```math
+//! m = \frac{\mathbb E A^2 e^{|q + k|^2} - \mathbb E A^2}{\mathbb E A^2 - (\mathbb E A)^2}
 //! ```
 //!
 //! This is the *mean* error of *unnormalised* entries, which rare large entries rule. The error of normalised rows, or
@@ -14,8 +14,13 @@
 use crate::error::{Result, suppose};
 
 /// m for q and k from N(0, tI) in d dimensions, t = σ/√d, so that logits have standard deviation σ:
-/// m = \[((1 − 6t)(1 + 2t))^{−d/2} − (1 − 4t²)^{−d/2}\] / \[(1 − 4t²)^{−d/2} − (1 − t²)^{−d}\].
-/// Infinite for σ ≥ √d/6, where features have no finite variance, and where it overflows or σ² underflows.
+///
+/// ```math
+/// m = \frac{\bigl((1 - 6t)(1 + 2t)\bigr)^{-d/2} - (1 - 4t^2)^{-d/2}}
+/// {(1 - 4t^2)^{-d/2} - (1 - t^2)^{-d}}
+/// ```
+///
+/// Infinite for σ ≥ √d/6, where features have no finite variance, and where it overflows.
 ///
 /// Derivation: for x, y ~ N(0, t), E exp(axy + b(x² + y²)) = ((1 − 2bt)² − a²t²)^{−1/2}, finite where the form is
 /// positive; a column each. A²e^{|q + k|²} has a = 4, b = 1: (1 − 2t)² − 16t² = (1 − 6t)(1 + 2t). A² has a = 2, A has
@@ -33,12 +38,17 @@ use crate::error::{Result, suppose};
 /// ```
 pub fn features_to_beat_uniform_gaussian(sigma: f64, head_dim: usize) -> Result<f64> {
     let d = check(sigma, head_dim)?;
-    Ok(ratio(gaussian(sigma / d.sqrt(), d)))
+    Ok(ratio(sigma, d, gaussian(sigma / d.sqrt(), d)))
 }
 
 /// m for q and k uniform on the sphere of squared norm σ√d in d dimensions, so that logits have standard deviation σ:
-/// m = (e^{2a} Λ(4a) − Λ(2a))/(Λ(2a) − Λ(a)²), a = σ√d, Λ(s) = Σ_j (s²/4)^j/(j! (d/2)_j).
-/// Infinite where it overflows or σ² underflows.
+///
+/// ```math
+/// m = \frac{e^{2a} \Lambda(4a) - \Lambda(2a)}{\Lambda(2a) - \Lambda(a)^2}, \qquad a = \sigma \sqrt d, \qquad
+/// \Lambda(s) = \sum_j \frac{(s^2/4)^j}{j!\, (d/2)_j}
+/// ```
+///
+/// Infinite where it overflows.
 ///
 /// Derivation: |q + k|² = 2a + 2q·k, and E e^{s q·k/a} = Λ(s), the mean of e^{s u_1} over the unit sphere: E u_1^{2j} =
 /// (2j)!/(4^j j! (d/2)_j).
@@ -55,11 +65,16 @@ pub fn features_to_beat_uniform_gaussian(sigma: f64, head_dim: usize) -> Result<
 /// ```
 pub fn features_to_beat_uniform_sphere(sigma: f64, head_dim: usize) -> Result<f64> {
     let d = check(sigma, head_dim)?;
-    Ok(ratio(sphere(sigma * d.sqrt(), d)))
+    Ok(ratio(sigma, d, sphere(sigma * d.sqrt(), d)))
 }
 
 /// m for norms fixed at |q|² = |k|² = σ√d and logits taken for N(0, σ²):
-/// m = (e^{2σ√d + 8σ²} − e^{2σ²})/(e^{2σ²} − e^{σ²}). Infinite where it overflows or σ² underflows.
+///
+/// ```math
+/// m = \frac{e^{2 \sigma \sqrt d + 8 \sigma^2} - e^{2 \sigma^2}}{e^{2 \sigma^2} - e^{\sigma^2}}
+/// ```
+///
+/// Infinite where it overflows.
 ///
 /// An *approximation* of [`features_to_beat_uniform_sphere`] for σ ≪ √d: logits of vectors on spheres are bounded by
 /// σ√d, and not normal.
@@ -78,7 +93,7 @@ pub fn features_to_beat_uniform_normal_logits(sigma: f64, head_dim: usize) -> Re
     let d = check(sigma, head_dim)?;
     let square = sigma * sigma;
     // e^{2σ²} is left out above and below.
-    Ok(ratio(((2.0 * sigma * d.sqrt() + 6.0 * square).exp_m1(), -(-square).exp_m1())))
+    Ok(ratio(sigma, d, ((2.0 * sigma * d.sqrt() + 6.0 * square).exp_m1(), -(-square).exp_m1())))
 }
 
 fn check(sigma: f64, head_dim: usize) -> Result<f64> {
@@ -88,8 +103,14 @@ fn check(sigma: f64, head_dim: usize) -> Result<f64> {
     Ok(head_dim as f64)
 }
 
+/// Logits so small that m is 2√d/σ in every digit: the errors are 2σ√d and σ² to first order, and σ² may underflow.
+const SMALL: f64 = 1e-20;
+
 /// The error of one feature over that of the uniform row.
-fn ratio((feature, uniform): (f64, f64)) -> f64 {
+fn ratio(sigma: f64, d: f64, (feature, uniform): (f64, f64)) -> f64 {
+    if sigma < SMALL {
+        return 2.0 * d.sqrt() / sigma;
+    }
     if feature.is_finite() { feature / uniform } else { f64::INFINITY }
 }
 
@@ -193,6 +214,9 @@ mod tests {
         {
             // 2σ√d/σ² to first order.
             assert!((f(1e-7, 64).unwrap() * 1e-7 / 16.0 - 1.0).abs() < 1e-5);
+            for sigma in [1e-18, 1e-21, 1e-160, 1e-200, 1e-306] {
+                assert!((f(sigma, 64).unwrap() * sigma / 16.0 - 1.0).abs() < 1e-14, "{sigma}");
+            }
             assert_eq!(f(1e9, 64).unwrap(), f64::INFINITY);
             assert!(f(0.0, 64).is_err() && f(f64::NAN, 64).is_err() && f(1.0, 0).is_err());
         }

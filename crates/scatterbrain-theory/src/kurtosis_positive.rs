@@ -3,8 +3,13 @@
 use crate::error::Result;
 use crate::pair::Pair;
 
-/// E(X − A)⁴/(Var X)² = w⁴ + 2w³ + 3w² − 3 with w = e^{|z|²}, z = q + k, for one positive feature
-/// X = exp(ω·z − (|q|² + |k|²)/2), ω ~ N(0, I); a normal variable has 3. Infinite where it overflows.
+/// The kurtosis of one positive feature X = exp(ω·z − (|q|² + |k|²)/2), ω ~ N(0, I), z = q + k:
+///
+/// ```math
+/// \frac{\mathbb E (X - A)^4}{(\operatorname{Var} X)^2} = w^4 + 2 w^3 + 3 w^2 - 3, \qquad w = e^{|z|^2}
+/// ```
+///
+/// A normal variable has 3. Infinite where it overflows.
 ///
 /// An empirical variance of N samples has a relative standard error of √((kurtosis − 1)/N): at |z|² = 4 the kurtosis is
 /// 9.2·10⁶, and 10 % take 10⁹ samples; fewer give mostly too little. [`crate::Check`] tells.

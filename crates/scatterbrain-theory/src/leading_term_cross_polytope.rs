@@ -3,8 +3,12 @@
 use crate::collision_sign_random_projection::check_angle;
 use crate::error::{Result, suppose};
 
-/// −tan²(θ/2) ln D = −τ²/(4 − τ²) ln D, τ = 2 sin(θ/2) the distance of unit vectors: the *leading asymptotic term* of
-/// ln p as D → ∞, for a Gaussian cross-polytope of D directions.
+/// The *leading asymptotic term* of ln p as D → ∞, for a Gaussian cross-polytope of D directions, τ = 2 sin(θ/2) the
+/// distance of unit vectors:
+///
+/// ```math
+/// -\tan^2(\theta/2) \ln D = -\frac{\tau^2}{4 - \tau^2} \ln D
+/// ```
 ///
 /// **Not a probability and not a bound**: the error is O(ln ln D) at fixed θ, a factor of about 2.5 in p at
 /// D = 64, τ = 1. It serves to compare growth; [`collision_cross_polytope`](crate::collision_cross_polytope) is exact.

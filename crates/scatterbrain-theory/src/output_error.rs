@@ -2,8 +2,14 @@
 
 use crate::error::{Result, suppose};
 
-/// ½ Σ_j |p̂_j − p_j| ≤ tanh(¼ ln(h/l)): the total variation between the rows p = A/ΣA and p̂ = Â/ΣÂ where
-/// l A_j ≤ Â_j ≤ h A_j for every key j, 0 < l ≤ h. Attained by some A. A common factor of all entries costs nothing.
+/// A bound on the total variation between the rows p = A/ΣA and p̂ = Â/ΣÂ where l A_j ≤ Â_j ≤ h A_j for every key j,
+/// 0 < l ≤ h:
+///
+/// ```math
+/// \tfrac12 \sum_j |\hat p_j - p_j| \le \tanh\bigl(\tfrac14 \ln(h/l)\bigr)
+/// ```
+///
+/// Attained by some A. A common factor of all entries costs nothing.
 ///
 /// With relative errors of at most ε, l = 1 − ε and h = 1 + ε, it is (1 − √(1 − ε²))/ε, about ε/2, and below
 /// ε/(2(1 − ε)).
@@ -28,8 +34,12 @@ pub fn total_variation_from_factors(lowest: f64, highest: f64) -> Result<f64> {
     Ok((0.25 * (highest.ln() - lowest.ln())).tanh())
 }
 
-/// |o − ô| ≤ (1 − √(1 − ε²))/ε · diam(V): the error of an output row o = Σ_j p_j v_j where every entry has a relative
-/// error |Â_j − A_j|/A_j of at most ε < 1, and diam(V) = max |v_i − v_j|. Attained.
+/// A bound on the error of an output row o = Σ_j p_j v_j where every entry has a relative error |Â_j − A_j|/A_j of at most
+/// ε < 1, and diam(V) = max |v_i − v_j|. Attained.
+///
+/// ```math
+/// |o - \hat o| \le \frac{1 - \sqrt{1 - \varepsilon^2}}{\varepsilon} \operatorname{diam}(V)
+/// ```
 ///
 /// Derivation: p̂ − p = τ(P⁺ − P⁻) with τ the total variation and P⁺, P⁻ probability vectors, and
 /// |Σ_j P⁺_j v_j − Σ_j P⁻_j v_j| ≤ diam(V); τ by [`total_variation_from_factors`].
@@ -51,8 +61,14 @@ pub fn output_error_from_relative(relative_error: f64, diameter: f64) -> Result<
     Ok(relative_error / (1.0 + (1.0 - square).sqrt()) * diameter)
 }
 
-/// |o − ô| ≤ diam(V) Σ_j |Â_j − A_j|/Z, Z = Σ_j A_j: the error of an output row from the absolute errors of its
-/// entries, for estimates Â_j ≥ 0 that are not all 0. At most diam(V), the distance of any two averages.
+/// A bound on the error of an output row from the absolute errors of its entries, for estimates Â_j ≥ 0 that are not
+/// all 0:
+///
+/// ```math
+/// |o - \hat o| \le \operatorname{diam}(V) \frac{\sum_j |\hat A_j - A_j|}{Z}, \qquad Z = \sum_j A_j
+/// ```
+///
+/// At most diam(V), the distance of any two averages.
 ///
 /// Derivation: Z(o − ô) = Σ_j A_j (v_j − ô) = Σ_j (A_j − Â_j)(v_j − ô), as Σ_j Â_j (v_j − ô) = 0, and ô, an average of
 /// values, is no further than diam(V) from any of them.

@@ -95,8 +95,16 @@ impl RatioMoments {
     }
 }
 
-/// The delta method: bias ≈ −Cov(D, Ẑ)/Z² = (o Var Ẑ − Cov(N̂, Ẑ))/Z², variance ≈
-/// Var D/Z² = (Var N̂ − 2o Cov(N̂, Ẑ) + o² Var Ẑ)/Z², D = N̂ − oẐ.
+/// The delta method, D = N̂ − oẐ:
+///
+/// ```math
+/// \begin{aligned}
+/// \text{bias} &\approx -\frac{\operatorname{Cov}(D, \hat Z)}{Z^2}
+/// = \frac{o \operatorname{Var} \hat Z - \operatorname{Cov}(\hat N, \hat Z)}{Z^2} \\
+/// \text{variance} &\approx \frac{\operatorname{Var} D}{Z^2}
+/// = \frac{\operatorname{Var} \hat N - 2 o \operatorname{Cov}(\hat N, \hat Z) + o^2 \operatorname{Var} \hat Z}{Z^2}
+/// \end{aligned}
+/// ```
 ///
 /// An *approximation*: with moments of m averaged features the terms shown are of order 1/m, what is left out of order
 /// 1/m² (given moments of Ẑ to fourth order and of 1/Ẑ). For heavy tails m has to be large before that shows.
@@ -120,8 +128,13 @@ pub fn ratio_delta_method(moments: RatioMoments) -> Result<DeltaMethod> {
     Ok(DeltaMethod { bias: -covariance / square, variance: variance / square })
 }
 
-/// P[|N̂/Ẑ − o| > t or Ẑ = 0] ≤ Σ_± V_±/(V_± + t²Z²), V_± = Var(±D − tẐ), D = N̂ − oẐ: a *bound* from second moments
-/// alone, for any unbiased N̂ and Ẑ, however distributed and of whatever sign. At most 1.
+/// A *bound* from second moments alone, for any unbiased N̂ and Ẑ, however distributed and of whatever sign, D = N̂ − oẐ.
+/// At most 1.
+///
+/// ```math
+/// P\Bigl[\Bigl|\frac{\hat N}{\hat Z} - o\Bigr| > t \text{ or } \hat Z = 0\Bigr]
+/// \le \sum_\pm \frac{V_\pm}{V_\pm + t^2 Z^2}, \qquad V_\pm = \operatorname{Var}(\pm D - t \hat Z)
+/// ```
 ///
 /// Derivation: |D/Ẑ| > t means |D| > t|Ẑ| ≥ tẐ, so D − tẐ ≥ 0 or −D − tẐ ≥ 0; Ẑ = 0 implies one of them. Each has
 /// mean −tZ < 0 and variance V_± = Var D ∓ 2t Cov(D, Ẑ) + t² Var Ẑ: Cantelli's inequality.
@@ -141,8 +154,14 @@ pub fn ratio_error_cantelli(moments: RatioMoments, t: f64) -> Result<f64> {
     Ok(sides.iter().map(|v| v / (v + threshold)).sum::<f64>().min(1.0))
 }
 
-/// P[|N̂/Ẑ − o| > t or Ẑ = 0] ≤ Σ_± exp(−m t²Z²/(2(V_± + R tZ/3))): a *bound* for averages N̂, Ẑ of m independent,
-/// identically distributed, bounded terms. `one` are the moments of one term, V_± = Var(±D − tẐ) those of its
+/// A *bound* for averages N̂, Ẑ of m independent, identically distributed, bounded terms:
+///
+/// ```math
+/// P\Bigl[\Bigl|\frac{\hat N}{\hat Z} - o\Bigr| > t \text{ or } \hat Z = 0\Bigr]
+/// \le \sum_\pm \exp\Bigl(-\frac{m t^2 Z^2}{2 (V_\pm + R t Z/3)}\Bigr)
+/// ```
+///
+/// `one` are the moments of one term, V_± = Var(±D − tẐ) those of its
 /// D − tẐ, and R = `range` a number that ±D − tẐ of one term never exceed their mean −tZ by. At most 1.
 ///
 /// Trigonometric features are so bounded; positive ones are not, and have [`ratio_error_cantelli`].

@@ -6,9 +6,14 @@ use crate::pair::{Pair, check_count};
 use crate::quadrature::Rule;
 use std::f64::consts::PI;
 
-/// E Â/A = 1 − p^{m−1} (p_z − p): the mean of the combined estimator, as a share of A, where the m directions ω_l of
-/// positive features are reused as the m hyperplanes of one sign-random-projection code. p = 1 − θ/π, and p_z is the
-/// probability that ω·q and ω·k have one sign for ω ~ N(z, I), z = q + k.
+/// The mean of the combined estimator, as a share of A, where the m directions ω_l of positive features are reused as the
+/// m hyperplanes of one sign-random-projection code:
+///
+/// ```math
+/// \frac{\mathbb E\, \hat A}{A} = 1 - p^{m - 1} (p_z - p), \qquad p = 1 - \frac{\theta}{\pi}
+/// ```
+///
+/// p_z is the probability that ω·q and ω·k have one sign for ω ~ N(z, I), z = q + k.
 ///
 /// It is what the independence in [`variance_combined`](crate::variance_combined) is needed for: with fresh
 /// directions the mean is A. With these it is below A where q·k > 0 (then p_z > p).

@@ -2,7 +2,11 @@
 
 use crate::error::{Result, suppose};
 
-/// λ = 1/√max(n₁, n₂): the weight of the sparse part in min |L|_* + λ|S|₁ subject to L + S = A.
+/// The weight λ of the sparse part in robust PCA:
+///
+/// ```math
+/// \min_{L + S = A} \|L\|_* + \lambda \|S\|_1, \qquad \lambda = \frac{1}{\sqrt{\max(n_1, n_2)}}
+/// ```
 ///
 /// Candès, Li, Ma and Wright 2011, "Robust principal component analysis?", the main theorem.
 ///
@@ -20,7 +24,11 @@ pub fn robust_pca_weight(rows: usize, columns: usize) -> Result<f64> {
 }
 
 /// The least μ for which L = U Σ Vᵀ of rank r is incoherent:
-/// max_i |Uᵀe_i|² ≤ μr/n₁, max_j |Vᵀe_j|² ≤ μr/n₂, and max_ij |(U Vᵀ)_ij| ≤ √(μr/(n₁ n₂)).
+///
+/// ```math
+/// \max_i |U^\top e_i|^2 \le \frac{\mu r}{n_1}, \qquad \max_j |V^\top e_j|^2 \le \frac{\mu r}{n_2}, \qquad
+/// \max_{ij} |(U V^\top)_{ij}| \le \sqrt{\frac{\mu r}{n_1 n_2}}
+/// ```
 ///
 /// `left` is U, `[n₁, r]`, `right` is V, `[n₂, r]`, row-major, orthonormal columns. μ ≥ 1, since the |Uᵀe_i|² sum to r.
 /// Large where singular vectors are spiky, so that L is itself sparse and the parts cannot be told apart.
@@ -88,7 +96,12 @@ pub struct RecoveryConditions {
 }
 
 /// When min |L|_* + λ|S|₁ with [`robust_pca_weight`] recovers L and S exactly, with probability 1 − O(max(n₁, n₂)^{−10})
-/// over the support of S: rank(L) ≤ ρ_r min(n₁, n₂) μ^{−1} ln^{−2} max(n₁, n₂) and |S|₀ ≤ ρ_s n₁ n₂.
+/// over the support of S:
+///
+/// ```math
+/// \operatorname{rank}(L) \le \frac{\rho_r \min(n_1, n_2)}{\mu \ln^2 \max(n_1, n_2)}, \qquad
+/// |S|_0 \le \rho_s n_1 n_2
+/// ```
 ///
 /// Hypotheses that no argument can show: μ bounds the [`incoherence`] of L; the support of S is *uniformly random*
 /// among sets of its size. The largest entries of an attention matrix are no such set, so for attention the conditions

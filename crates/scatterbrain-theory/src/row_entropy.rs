@@ -12,7 +12,13 @@ use crate::error::{Result, suppose};
 /// | `peak` | max p |
 /// | `positive` | number of p > 0 |
 ///
-/// 1/max p ≤ 1/Σp² ≤ e^H ≤ number of p > 0: effective numbers of keys, all equal where the positive weights are.
+/// Effective numbers of keys, all equal where the positive weights are:
+///
+/// ```math
+/// \frac{1}{\max_j p_j} \le \frac{1}{\sum_j p_j^2} \le e^H \le \#\{j : p_j > 0\}, \qquad
+/// H = -\sum_j p_j \ln p_j
+/// ```
+///
 /// Derivation: Σp² ≤ max p · Σp; ln Σ p·p ≥ Σ p ln p by Jensen (ln is concave, the weights p sum to one);
 /// H = Σ p ln(1/p) ≤ ln Σ_{p>0} p/p by Jensen again.
 ///
@@ -55,9 +61,14 @@ impl RowEntropy {
     }
 }
 
-/// The smallest number of keys that hold a share 1 − ε of the row: its effective support.
+/// The smallest number of keys that hold a share 1 − ε of the row, its effective support s:
 ///
-/// At least (1 − ε)²/Σp²: s keys hold at most √(s Σp²), by Cauchy–Schwarz.
+/// ```math
+/// s = \min\Bigl\{|T| : \sum_{j \in T} p_j \ge 1 - \varepsilon\Bigr\}
+/// \ge \frac{(1 - \varepsilon)^2}{\sum_j p_j^2}
+/// ```
+///
+/// The bound: s keys hold at most √(s Σp²), by Cauchy–Schwarz.
 ///
 /// # Errors
 /// As [`RowEntropy::of`], or ε outside \[0, 1).

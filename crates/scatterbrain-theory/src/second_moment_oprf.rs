@@ -3,8 +3,13 @@
 use crate::error::{Result, suppose};
 use crate::pair::Pair;
 
-/// E X²/A_ij² = (1 − 4A)^d (1 − 8A)^{−d/2} e^{|z|²/(1 − 8A)}, z = q + k, for one OPRF feature
-/// X = D² exp(2A|ω|² + B ω·z − (|q|² + |k|²)/2), B = √(1 − 4A), D = (1 − 4A)^{d/4}, ω ~ N(0, I_d).
+/// The second moment of one OPRF feature X = D² exp(2A|ω|² + B ω·z − (|q|² + |k|²)/2), B = √(1 − 4A),
+/// D = (1 − 4A)^{d/4}, ω ~ N(0, I_d), z = q + k:
+///
+/// ```math
+/// \frac{\mathbb E X^2}{A_{ij}^2} = (1 - 4A)^d (1 - 8A)^{-d/2} e^{|z|^2/(1 - 8A)}
+/// ```
+///
 /// m independent ones have variance A_ij² (E X²/A_ij² − 1)/m. Infinite where it overflows.
 ///
 /// Derivation: E exp(s|ω|² + b·ω) = (1 − 2s)^{−d/2} e^{|b|²/(2(1 − 2s))} for s < ½. With s = 4A, b = 2Bz:

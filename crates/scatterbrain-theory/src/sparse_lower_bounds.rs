@@ -4,7 +4,11 @@ use crate::error::{Result, suppose};
 use crate::row_entropy::RowEntropy;
 
 /// A lower bound on τ, the mass of a row of n weights off *any* s of its keys:
-/// τ ≥ max(1 − √(s Σp²), 1 − s max p, (H − ln s − ln 2)/(ln(n − s) − ln s) where s < n/2, 0).
+///
+/// ```math
+/// \tau \ge \max\Bigl(1 - \sqrt{s \textstyle\sum_j p_j^2},\; 1 - s \max_j p_j,\;
+/// \frac{H - \ln s - \ln 2}{\ln(n - s) - \ln s} \text{ where } s < \tfrac n2,\; 0\Bigr)
+/// ```
 ///
 /// Any row x with at most s non-zero entries then has Σ|p − x| ≥ τ, and Σ(p − x)² ≥ τ²/(n − s).
 ///

@@ -55,10 +55,13 @@ pub struct StatisticalCertificate {
 /// With y = e (v − ô), bars for means of the sample, and half widths ε_0 of ē and ε_l of the columns of ȳ, each at
 /// δ/(d_v + 1):
 ///
-/// ```text
-/// |o − ô|  ≤ M ‖|ȳ| + ε‖ / Z_low                        Z_low = Z_𝒮 + Ẑ_R + M (ē − ε_0)
-/// ô′       = ô + M ȳ/Z′                                 Z′    = Z_𝒮 + Ẑ_R + M ē
-/// |o − ô′| ≤ M (‖ε‖ + |ô′ − ô| ε_0) / Z_low
+/// ```math
+/// \begin{aligned}
+/// |o - \hat o| &\le \frac{M \,\bigl\| |\bar y| + \varepsilon \bigr\|}{Z_{\text{low}}},
+/// & Z_{\text{low}} &= Z_{\mathcal S} + \hat Z_R + M (\bar e - \varepsilon_0) \\
+/// \hat o' &= \hat o + \frac{M \bar y}{Z'}, & Z' &= Z_{\mathcal S} + \hat Z_R + M \bar e \\
+/// |o - \hat o'| &\le \frac{M \bigl(\|\varepsilon\| + |\hat o' - \hat o|\, \varepsilon_0\bigr)}{Z_{\text{low}}}
+/// \end{aligned}
 /// ```
 ///
 /// Derivation: Z (o − ô) = Σ_{k∈R} (w_k − ŵ_k)(v_k − ô) = M y*, y* the mean of y over all M keys (see

@@ -32,11 +32,14 @@ pub enum Regime {
 /// Errors of the matrix with C × C blocks of m × m equal entries, `ratio` = W/U ≥ 1 on the diagonal and 1 off it, at b
 /// units a query (a key 1, a feature 2), relative to N = C W² + C(C − 1) (U = 1, blocks counted):
 ///
-/// ```text
-/// low rank r = ⌊b/2⌋   √((C − r) (W − 1)²/N)                       1 ≤ r ≤ C; 1 for r = 0
-/// sparse b < m         √(C ((1 − b/m) W² + C − 1)/N)
-/// sparse b ≥ m         √(C (C − b/m)/N)
-/// both                 √((C − r + 1)(1 − s/m)(W − 1)²/N)           s = min(⌊b/2⌋, m), 1 ≤ r = ⌊b/4⌋ ≤ C
+/// ```math
+/// \begin{aligned}
+/// \text{low rank}\ r = \lfloor b/2 \rfloor &: \sqrt{(C - r)(W - 1)^2/N} && 1 \le r \le C;\ 1 \text{ for } r = 0 \\
+/// \text{sparse}\ b < m &: \sqrt{C \bigl((1 - b/m) W^2 + C - 1\bigr)/N} \\
+/// \text{sparse}\ b \ge m &: \sqrt{C (C - b/m)/N} \\
+/// \text{both} &: \sqrt{(C - r + 1)(1 - s/m)(W - 1)^2/N}
+/// && s = \min(\lfloor b/2 \rfloor, m),\ 1 \le r = \lfloor b/4 \rfloor \le C
+/// \end{aligned}
 /// ```
 ///
 /// Derivation: the matrix is (W − 1)·(identity of C) + (all ones of C), each entry blown up to an m × m block, which
@@ -107,7 +110,11 @@ impl TwoLevelErrors {
 }
 
 /// The regime that is predicted for softmax(β q·k), the *row-normalised* matrix, of a [`ClusteredProcess`]: that of the
-/// two-level matrix with W/U = e^{β√d}, the entries at the mean logits within and between clusters.
+/// two-level matrix with the entries at the mean logits within and between clusters,
+///
+/// ```math
+/// W/U = e^{\beta \sqrt d}
+/// ```
 ///
 /// **A prediction, not a theorem.** Logits have standard deviations of about β around these means
 /// ([`ClusteredProcess::logit_moments`]), which the model leaves out: where β(1 + Δ²) is not small beside 1 the entries

@@ -23,8 +23,16 @@ use crate::{variance_hyperbolic, variance_oprf, variance_positive, variance_trig
 /// The variance of the estimate of A = exp(q·k) by m positive features on coupled directions; with independent ones
 /// [`variance_positive()`]. Infinite where it overflows.
 ///
-/// C = A² E(ρ_J s_J − 1) with J from Poisson(|z|²), z = q + k, ρ_j = Π_{i<j} (d + i)/(d + 2i), and s_j = 1 for
-/// orthogonal directions, E(1 − sin ψ/(d − 1))^j ≤ 1 for the simplex: of the three the simplex has the least variance.
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{m} (\operatorname{Var} X + \kappa C), \qquad
+/// C = A^2\, \mathbb E (\rho_J s_J - 1), \qquad \rho_j = \prod_{i < j} \frac{d + i}{d + 2i}
+/// ```
+///
+/// with J from Poisson(|z|²), z = q + k, κ the mean number of other directions in a direction's block, and s_j = 1 for
+/// orthogonal directions, E(1 − sin ψ/(d − 1))^j ≤ 1 for the simplex, ψ on (0, π) with a density proportional to
+/// sin^{d−1} ψ: of the three the simplex has the least variance.
+///
+/// Derivation: at the top of this file, `variance_coupled.rs`, and of `coupled_moment.rs`.
 ///
 /// # Errors
 /// m = 0, d = 0, a simplex with d < 2, |z|² above 10⁴ with coupled directions, or norms and a product that no vectors
@@ -50,8 +58,14 @@ pub fn variance_positive_coupled(
 }
 
 /// The variance of the estimate of A_ij = exp(q·k) by m OPRF features with parameter A on coupled directions; with
-/// independent ones [`variance_oprf()`]. The covariance within a block is that of [`variance_positive_coupled`],
-/// whatever A.
+/// independent ones [`variance_oprf()`]. The covariance C within a block is that of [`variance_positive_coupled`],
+/// whatever A:
+///
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{m} (\operatorname{Var} X + \kappa C), \qquad C = A_{ij}^2\, \mathbb E (\rho_J s_J - 1)
+/// ```
+///
+/// Derivation: at the top of this file, `variance_coupled.rs`, and of `coupled_moment.rs`.
 ///
 /// # Errors
 /// Those of [`variance_oprf()`] and [`variance_positive_coupled`].
@@ -78,8 +92,13 @@ pub fn variance_oprf_coupled(
 /// The variance of the estimate of A = exp(q·k) by m positive features on m/2 pairs [ω, −ω], the ω coupled; with
 /// independent ones [`variance_hyperbolic()`]. Infinite where it overflows.
 ///
-/// C = A² E(ρ_J s_J − 1) as in [`variance_positive_coupled`], but s_j = ½E((1 − x)^j + (1 + x)^j) ≥ 1,
-/// x = sin ψ/(d − 1), for the simplex: here it is never better than orthogonal directions.
+/// ```math
+/// \operatorname{Var} \hat A = \frac{2}{m} (\operatorname{Var} X + \kappa C), \qquad C = A^2\, \mathbb E (\rho_J s_J - 1)
+/// ```
+///
+/// as in [`variance_positive_coupled`], but s_j = ½E((1 − x)^j + (1 + x)^j) ≥ 1, x = sin ψ/(d − 1), for the simplex: here it is never better than orthogonal directions.
+///
+/// Derivation: at the top of this file, `variance_coupled.rs`, and of `coupled_moment.rs`.
 ///
 /// # Errors
 /// m odd, and those of [`variance_positive_coupled`].
@@ -105,8 +124,15 @@ pub fn variance_hyperbolic_coupled(
 /// The variance of the estimate of A = exp(q·k) by cosines and sines of r coupled projections; with independent ones
 /// [`variance_trigonometric()`]. Infinite where it overflows.
 ///
-/// C = e^{|q|² + |k|²}(E cos((ω_i ± ω_j)·u) − e^{−|u|²}), u = q − k: negative for small |u|, positive for some large
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{r} (\operatorname{Var} X + \kappa C), \qquad
+/// C = e^{|q|^2 + |k|^2} \bigl(\mathbb E \cos((\omega_i \pm \omega_j) \cdot u) - e^{-|u|^2}\bigr)
+/// ```
+///
+/// with u = q − k. C is negative for small |u|, positive for some large
 /// ones, where coupling *raises* the variance.
+///
+/// Derivation: at the top of this file, `variance_coupled.rs`, and of `coupled_moment.rs`.
 ///
 /// # Errors
 /// r = 0, d = 0, a simplex with d < 2, |u|² above 10⁴ with coupled directions, or norms and a product that no vectors

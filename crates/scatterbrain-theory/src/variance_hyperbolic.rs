@@ -3,8 +3,12 @@
 use crate::error::{Result, suppose};
 use crate::pair::{Pair, check_count};
 
-/// Var = (1/m) e^{|z|²} A² (1 − e^{−|z|²})², z = q + k: the variance of the estimate of A = exp(q·k) by m
-/// positive features on m/2 *independent* pairs [ω, −ω], ω ~ N(0, I). Infinite where it overflows.
+/// The variance of the estimate of A = exp(q·k) by m positive features on m/2 *independent* pairs [ω, −ω],
+/// ω ~ N(0, I), z = q + k. Infinite where it overflows.
+///
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{m} e^{|z|^2} A^2 \bigl(1 - e^{-|z|^2}\bigr)^2
+/// ```
 ///
 /// At an equal count of features that is [`crate::variance_positive`] times 1 − e^{−|z|²}; per projection,
 /// times half of that.

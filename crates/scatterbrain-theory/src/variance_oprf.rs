@@ -4,8 +4,12 @@ use crate::error::{Result, suppose};
 use crate::pair::{Pair, check_count};
 use crate::second_moment_oprf::log_ratio;
 
-/// Var = (1/m) A_ij² (E X²/A_ij² − 1): the variance of the estimate of A_ij = exp(q·k) by m OPRF features on
-/// *independent* ω_l ~ N(0, I_d), E X² from [`crate::second_moment_oprf()`]. Infinite where it overflows.
+/// The variance of the estimate of A_ij = exp(q·k) by m OPRF features on *independent* ω_l ~ N(0, I_d), E X² from
+/// [`crate::second_moment_oprf()`]. Infinite where it overflows.
+///
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{m} A_{ij}^2 \Bigl(\frac{\mathbb E X^2}{A_{ij}^2} - 1\Bigr)
+/// ```
 ///
 /// With [`optimal_a`] it is the least that a map fitted to this pair can have. A map of the library has one A for all
 /// pairs: give that A.
@@ -31,8 +35,11 @@ pub fn variance_oprf(pair: Pair, a: f64, head_dim: usize, n_features: usize) -> 
     Ok((2.0 * pair.dot + log).exp() * -(-log).exp_m1() / m)
 }
 
-/// A* = (1 − 2φ̄ − √((2φ̄ + 1)² + 8φ̄))/16 ≤ 0, φ̄ = |z|²/d: the A at which [`crate::second_moment_oprf()`] of a pair with
-/// |q + k|² = |z|² is least.
+/// The A at which [`crate::second_moment_oprf()`] of a pair with |q + k|² = |z|² is least, φ̄ = |z|²/d:
+///
+/// ```math
+/// A^* = \frac{1 - 2 \bar\varphi - \sqrt{(2 \bar\varphi + 1)^2 + 8 \bar\varphi}}{16} \le 0
+/// ```
 ///
 /// For a mean of |z|² over pairs it makes the mean *logarithm* of the second moment least, as that is linear in φ̄; the
 /// mean second moment itself is least further below.

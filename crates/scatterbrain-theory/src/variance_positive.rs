@@ -3,8 +3,12 @@
 use crate::error::Result;
 use crate::pair::{Pair, check_count};
 
-/// Var = (1/m) e^{|z|²} A² (1 − e^{−|z|²}), z = q + k: the variance of the estimate of A = exp(q·k) by m
-/// positive features on *independent* ω_l ~ N(0, I). Infinite where it overflows.
+/// The variance of the estimate of A = exp(q·k) by m positive features on *independent* ω_l ~ N(0, I), z = q + k.
+/// Infinite where it overflows.
+///
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{m} e^{|z|^2} A^2 \bigl(1 - e^{-|z|^2}\bigr)
+/// ```
 ///
 /// Derivation: X = exp(ω·z − (|q|² + |k|²)/2) and E e^{tω·z} = e^{t²|z|²/2}, so E X² = e^{2|z|² − |q|² − |k|²} =
 /// A² e^{|z|²}, by |z|² = |q|² + |k|² + 2q·k; minus (E X)² = A².

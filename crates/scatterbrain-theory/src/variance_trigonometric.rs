@@ -3,9 +3,12 @@
 use crate::error::Result;
 use crate::pair::{Pair, check_count};
 
-/// Var = (1/r) e^{|q|² + |k|²} ½(1 − e^{−|q−k|²})²: the variance of the estimate of A = exp(q·k) by r
-/// *independent* projections ω ~ N(0, I), each giving a cosine and a sine feature (m = 2r features).
-/// Infinite where it overflows.
+/// The variance of the estimate of A = exp(q·k) by r *independent* projections ω ~ N(0, I), each giving a cosine and a
+/// sine feature (m = 2r features). Infinite where it overflows.
+///
+/// ```math
+/// \operatorname{Var} \hat A = \frac{1}{r} e^{|q|^2 + |k|^2} \tfrac12 \bigl(1 - e^{-|q - k|^2}\bigr)^2
+/// ```
 ///
 /// Derivation: a projection gives X = e^{(|q|² + |k|²)/2} cos ω·u, u = q − k. E cos tω·u = e^{−t²|u|²/2}, so
 /// E cos² ω·u = ½(1 + E cos 2ω·u) = ½(1 + e^{−2|u|²}); minus (E cos ω·u)² = e^{−|u|²} leaves

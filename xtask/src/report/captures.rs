@@ -79,6 +79,11 @@ impl Source {
     }
 }
 
+/// Units for a head of `m` keys, one for so many keys: at least 4, where there are as many keys.
+pub(super) fn budget(m: usize, keys_a_unit: usize) -> usize {
+    (m / keys_a_unit).max(4).min(m)
+}
+
 /// One call of attention, widened to f32.
 pub(super) struct Capture {
     pub(super) name: String,
@@ -265,6 +270,11 @@ mod tests {
         let two = source.read(Some(2)).unwrap();
         assert_eq!((whole.query_shape, two.query_shape), ([1, 4, 512, 32], [1, 2, 512, 32]));
         assert_eq!(two.key[..], whole.key[..two.key.len()]);
+    }
+
+    #[test]
+    fn budgets_fit_the_keys() {
+        assert_eq!([(4096, 16), (40, 16), (3, 16), (1, 8)].map(|(m, keys)| budget(m, keys)), [256, 4, 3, 1]);
     }
 
     #[test]

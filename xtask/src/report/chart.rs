@@ -233,13 +233,14 @@ impl Chart {
                 rule.at + 0.01 * (across.1 - across.0)
             };
             let (ends, pos) = match rule.vertical {
-                true => ([(rule.at, up.0), (rule.at, up.1)], Pos::new(HPos::Right, VPos::Top)),
+                // From the bottom up, where drawings of errors have most room.
+                true => ([(rule.at, up.0), (rule.at, up.1)], Pos::new(HPos::Left, VPos::Top)),
                 false => ([(across.0, rule.at), (across.1, rule.at)], Pos::new(HPos::Right, VPos::Bottom)),
             };
             let dashes = DashedLineSeries::new(ends, 4, 4, NOTE.stroke_width(1));
             chart.draw_series(dashes).map_err(refused)?;
             let turned = if rule.vertical { text.transform(FontTransform::Rotate270) } else { text.clone() };
-            let place = if rule.vertical { (beside, up.1) } else { ends[1] };
+            let place = if rule.vertical { (beside, up.0) } else { ends[1] };
             let label = Text::new(rule.name.clone(), place, turned.pos(pos));
             chart.draw_series(std::iter::once(label)).map_err(refused)?;
         }

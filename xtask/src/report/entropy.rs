@@ -3,7 +3,7 @@
 use super::captures::Source;
 use super::chart::{Axis, Chart, Marker, Series, number};
 use super::context::Context;
-use super::figure::{Figure, Listing, Panel, Story};
+use super::figure::{Figure, Listing, Panel, Story, UNCOUNTED};
 use super::ink;
 use super::judge::{Judge, Setting};
 use super::picture::named;
@@ -132,6 +132,7 @@ impl Figure for Entropy {
                      looks at every key to choose, and so shows what a perfect choice would give, not what it would cost.",
                     context.pick(64, 512)
                 ),
+                UNCOUNTED.into(),
             ],
             panels: METHODS.into_iter().map(|preset| panel(rows, preset)).collect::<Result<_>>()?,
             tables: vec![table],

@@ -1,9 +1,9 @@
 //! Figure 8: Scatterbrain against sparse alone and low-rank alone at equal units, on a grid fixed before looking.
 
-use super::captures::{Capture, Source};
+use super::captures::{Capture, Source, budget};
 use super::clustered::Clustered;
 use super::context::Context;
-use super::figure::{Figure, Listing, Panel, Story};
+use super::figure::{Figure, Listing, Panel, Story, UNCOUNTED};
 use super::heat::{Cell, Heat};
 use super::ink;
 use super::judge::{Judge, Setting};
@@ -291,6 +291,7 @@ impl Figure for EqualUnits {
                  support that is found for nothing. A lower error than both parts' need not be a small one: the data has \
                  the errors themselves, and that of the uniform row."
                     .into(),
+                UNCOUNTED.into(),
             ],
             panels: panels(rows)?,
             tables: vec![Listing {
@@ -324,7 +325,7 @@ fn compare(
     };
     let mut found = Vec::new();
     for keys_a_unit in KEYS_A_UNIT {
-        let budget = (capture.m() / keys_a_unit).max(4);
+        let budget = budget(capture.m(), keys_a_unit);
         for &combination in combinations {
             let sparse = over_draws(&|seed| combination.sparse(capture, budget, seed))?;
             let low_rank = over_draws(&|seed| combination.low_rank(capture, budget, seed))?;

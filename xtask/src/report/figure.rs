@@ -24,6 +24,13 @@ pub(super) trait Figure {
     fn present(&self, rows: &[Self::Row], context: &Context) -> Result<Story>;
 }
 
+/// What units leave out, for the captions of figures at equal units.
+pub(super) const UNCOUNTED: &str = "Units leave out what methods look at only to choose, and under a causal mask the \
+                                    ragged ends of centroids: of C blocks of m/C keys a row uses those it sees whole, \
+                                    and each key of the one that it sees in part weighs what it is. With few \
+                                    centroids that is many keys, so on causal captures centroids do better than \
+                                    their units say.";
+
 /// What is told of a figure.
 pub(super) struct Story {
     /// One sentence for the top of the page, made of the rows.

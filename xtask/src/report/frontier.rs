@@ -1,9 +1,9 @@
 //! Figure 6: error against time on every capture, all methods at several budgets.
 
-use super::captures::{Capture, Source};
+use super::captures::{Capture, Source, budget};
 use super::chart::{Axis, Chart, Line, Marker, Rule, Series, number};
 use super::context::Context;
-use super::figure::{Figure, Listing, Panel, Story};
+use super::figure::{Figure, Listing, Panel, Story, UNCOUNTED};
 use super::ink;
 use super::judge::{Judge, Setting};
 use super::picture::named;
@@ -153,6 +153,7 @@ impl Figure for Frontier {
                 "Rings mark the frontier: points that no other point beats in both. topk scores every key to choose; \
                  uniform and linear know no budget."
                     .into(),
+                UNCOUNTED.into(),
             ],
             panels: captures.iter().map(|capture| panel(rows, capture)).collect::<Result<_>>()?,
             tables: vec![table],
@@ -164,7 +165,7 @@ impl Figure for Frontier {
 fn settings(m: usize) -> Vec<Setting> {
     let mut settings = Vec::new();
     for preset in Preset::ALL.into_iter().filter(|preset| *preset != Preset::Exact) {
-        let mut budgets: Vec<usize> = KEYS_A_UNIT.iter().map(|keys| (m / keys).max(4).min(m)).collect();
+        let mut budgets: Vec<usize> = KEYS_A_UNIT.iter().map(|keys| budget(m, *keys)).collect();
         budgets.dedup();
         budgets.truncate(if preset.has_budget() { KEYS_A_UNIT.len() } else { 1 });
         settings.extend(budgets.into_iter().map(|budget| Setting { preset, budget, seed: 0 }));

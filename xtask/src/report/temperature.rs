@@ -1,10 +1,10 @@
 //! Figure 1: error against the softmax temperature, at equal budget, with the predicted regimes.
 
-use super::captures::{Capture, Source};
+use super::captures::{Capture, Source, budget};
 use super::chart::{Axis, Chart, Line, Marker, Rule, Series, number};
 use super::clustered::Clustered;
 use super::context::{Context, Interrupted};
-use super::figure::{Figure, Panel, Story};
+use super::figure::{Figure, Panel, Story, UNCOUNTED};
 use super::ink;
 use super::judge::Setting;
 use super::picture::named;
@@ -27,6 +27,9 @@ const MEMBERS: usize = 8;
 const SPREAD: f64 = 0.1;
 /// A part suffices where its error is at most this.
 const TOLERANCE: f64 = 0.2;
+/// What is drawn: below nothing is told apart by eye, and zeros are far away.
+const LEAST: f64 = 1e-3;
+const MOST: f64 = 3.0;
 /// Keys for one unit of the budget.
 const KEYS_A_UNIT: usize = 16;
 /// Methods that somebody could use.
@@ -123,7 +126,7 @@ impl Figure for Temperature {
             Part::Capture { source, most, factor } => {
                 let mut capture = source.read(Some(1))?.corner(*most);
                 capture.scale *= factor;
-                let budget = (capture.m() / KEYS_A_UNIT).max(4);
+                let budget = budget(capture.m(), KEYS_A_UNIT);
                 rows(&capture, &source.name, *factor, budget, context)
             }
         }
@@ -165,13 +168,15 @@ impl Figure for Temperature {
                     .into(),
                 format!(
                     "The process: {} queries and as many keys of d = 64 in clusters of {MEMBERS}, Δ = {SPREAD}. Dashed \
-                     lines are the predictions of the two-level model, and the names along the top say where sparse, low \
-                     rank, either or only both together are predicted to reach an error of {TOLERANCE} (none known: none of them is). Of captures the \
+                     lines are the predictions of the two-level model, and each name beside a rule says that from there on sparse, low \
+                     rank, either or only both together are predicted to reach an error of {TOLERANCE} (none known: none of them is). \
+                     Errors above {MOST} or below {LEAST} are not drawn. Of captures the \
                      first head of the smallest file of each model is taken, at most {} tokens from its start; for these \
                      nothing is predicted.",
                     context.pick(24, 64) * MEMBERS,
                     context.pick(192, 512)
                 ),
+                UNCOUNTED.into(),
             ],
             panels: inputs.iter().map(|input| panel(rows, input)).collect::<Result<_>>()?,
             tables: Vec::new(),
@@ -268,8 +273,7 @@ fn panel(rows: &[Row], input: &str) -> Result<Panel> {
     }
     let chart = Chart {
         x: Axis::log(if input == PROCESS { "inverse temperature β" } else { "factor of the capture's scale" }),
-        // Below a thousandth nothing is told apart by eye, and zeros are far away.
-        y: Axis::log("relative Frobenius error").between(1e-3, 3.0),
+        y: Axis::log("relative Frobenius error").between(LEAST, MOST),
         series,
         rules: regimes(&own),
     };

@@ -1,5 +1,6 @@
 //! Which quantity of the samples is estimated.
 
+use super::interval::ROUNDING;
 use super::number;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ impl From<bool> for Sample {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
     pub(super) value: f64,
+    /// What of it the rounding of samples may be: of a square of a difference, the square of [`ROUNDING`] of the larger.
+    pub(super) noise: f64,
     /// Whether a weight other than 1 is in it.
     pub(super) weighted: bool,
 }
@@ -55,18 +58,19 @@ impl Estimator {
     /// The term of one trial.
     pub(super) fn term(self, mut sample: impl FnMut() -> Sample) -> Term {
         let Sample { value: x, log_weight } = sample();
-        let (term, log_weight) = match self {
-            Estimator::Mean => (x, log_weight),
-            Estimator::SecondMoment => (x * x, log_weight),
-            Estimator::SquaredError { of } => ((x - of).powi(2), log_weight),
-            Estimator::Probability if x.is_nan() => (x, log_weight),
-            Estimator::Probability => (f64::from(u8::from(x != 0.0)), log_weight),
+        let (term, size, log_weight) = match self {
+            Estimator::Mean => (x, 0.0, log_weight),
+            Estimator::SecondMoment => (x * x, 0.0, log_weight),
+            Estimator::SquaredError { of } => ((x - of).powi(2), x.abs().max(of.abs()), log_weight),
+            Estimator::Probability if x.is_nan() => (x, 0.0, log_weight),
+            Estimator::Probability => (f64::from(u8::from(x != 0.0)), 0.0, log_weight),
             Estimator::Variance => {
-                let other = sample();
-                (0.5 * (x - other.value).powi(2), log_weight + other.log_weight)
+                let Sample { value: y, log_weight: other } = sample();
+                (0.5 * (x - y).powi(2), x.abs().max(y.abs()), log_weight + other)
             }
         };
-        let weighted = log_weight != 0.0;
-        Term { value: if weighted { term * log_weight.exp() } else { term }, weighted }
+        let (weighted, noise) = (log_weight != 0.0, (ROUNDING * size).powi(2));
+        let weight = if weighted { log_weight.exp() } else { 1.0 };
+        Term { value: term * weight, noise: noise * weight, weighted }
     }
 }

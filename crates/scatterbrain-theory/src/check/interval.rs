@@ -47,14 +47,14 @@ impl Interval {
         let n = moments.trials as f64;
         let variance = moments.powers[0] / n;
         let half = (2.0 * variance * t / n).sqrt() + moments.spread() * t / (3.0 * n);
-        Self::around(moments.mean, half + ROUNDING * moments.largest())
+        Self::around(moments.mean, half + ROUNDING * moments.largest() + moments.noise)
     }
 
     /// Terms that are all equal, allowing for an event of their size that N trials did not show:
     /// its probability is at most t/N, or it would have been missed with less than e^{−t}.
     pub(super) fn constant(moments: &Moments, t: f64, unit: f64) -> Self {
-        let size = if moments.largest() == 0.0 { unit } else { moments.largest() };
-        Self::around(moments.mean, size * (t / moments.trials as f64 + ROUNDING))
+        let size = if moments.is_zero() { unit } else { moments.largest() };
+        Self::around(moments.mean, size * (t / moments.trials as f64 + ROUNDING) + moments.noise)
     }
 
     /// All p with N·KL(p̂‖p) ≤ t, for `hits` of `trials` = N: Chernoff's bound inverted. It fails with at most

@@ -34,8 +34,8 @@ const WAVE: u64 = 256;
 ///
 /// [`Check::run`] draws in stages, each doubling the number of trials, until the confidence interval is narrow enough
 /// and tells, or `max_trials` are drawn, and judges the last interval. What is judged is the claim *up to a slack* of
-/// `tolerance`·|prediction| + `absolute_tolerance`. A claim that something is 0, as a bias, needs the second:
-/// no interval lies inside no slack, and rounding alone refutes a variance of 0.
+/// `tolerance`·|prediction| + `absolute_tolerance`. A claim that something random is 0, as a bias, needs the second:
+/// no interval lies inside no slack.
 ///
 /// | claim | holds where the interval | refuted where the interval |
 /// |---|---|---|
@@ -49,8 +49,8 @@ const WAVE: u64 = 256;
 /// A trial gives one term y, independent of all others, whose mean is what is estimated (see [`Estimator`]).
 /// With N trials, empirical mean ȳ, variance V, t = ln(2/δ) and R = max |y − ȳ|, the interval is
 ///
-/// ```text
-/// ȳ ± (√(2 V t/N) + R t/(3 N))
+/// ```math
+/// \bar y \pm \Bigl(\sqrt{\frac{2 V t}{N}} + \frac{R t}{3 N}\Bigr)
 /// ```
 ///
 /// which is Bernstein's inequality with V and R taken from the samples.
@@ -84,6 +84,8 @@ const WAVE: u64 = 256;
 /// Terms that are all equal (zero variance) are taken for a constant, with an interval that allows for an event never
 /// seen: the constant ± its size (1 for 0)·t/N, and all trials are drawn. Terms that are all 0, but for events, agree
 /// with a prediction of 0.
+/// Samples are taken to be right to 10⁻¹⁰ of themselves: terms that differ by less are equal, an error or a
+/// standard deviation that is smaller is 0, and the interval is widened by as much.
 /// No test from samples can see a rare event that was never drawn and resembles nothing that was; that there is none is
 /// a hypothesis.
 ///

@@ -29,6 +29,8 @@ pub(super) struct Moments {
     pub(super) powers: [f64; 3],
     pub(super) lowest: f64,
     pub(super) highest: f64,
+    /// The largest part of a term that may be rounding.
+    pub(super) noise: f64,
     /// Whether a term has a weight other than 1.
     pub(super) weighted: bool,
     /// The largest |y − centre|, up to `TAIL` + 1 of them.
@@ -38,7 +40,7 @@ pub(super) struct Moments {
 impl Default for Moments {
     fn default() -> Self {
         let (lowest, highest) = (f64::INFINITY, f64::NEG_INFINITY);
-        Self { trials: 0, mean: 0.0, powers: [0.0; 3], lowest, highest, weighted: false, tail: Vec::new() }
+        Self { trials: 0, mean: 0.0, powers: [0.0; 3], lowest, highest, noise: 0.0, weighted: false, tail: Vec::new() }
     }
 }
 
@@ -57,6 +59,7 @@ impl Moments {
         for _ in 0..trials {
             let term = trial(&mut draws);
             terms.push(term.value / unit.scale);
+            moments.noise = moments.noise.max(term.noise / unit.scale);
             moments.weighted |= term.weighted;
         }
         if trials > 0 {
@@ -125,7 +128,12 @@ impl Moments {
 
     /// Whether all terms are equal, up to the rounding of their formula.
     pub(super) fn is_constant(&self) -> bool {
-        self.spread() <= ROUNDING * self.largest()
+        self.spread() <= (ROUNDING * self.largest()).max(self.noise)
+    }
+
+    /// Whether all terms are 0, up to the rounding of samples.
+    pub(super) fn is_zero(&self) -> bool {
+        self.largest() <= self.noise
     }
 
     /// Moments of both (Pébay 2008, "Formulas for robust, one-pass parallel computation of covariances and
@@ -155,6 +163,7 @@ impl Moments {
             powers: [second, third, fourth],
             lowest: self.lowest.min(other.lowest),
             highest: self.highest.max(other.highest),
+            noise: self.noise.max(other.noise),
             weighted: self.weighted || other.weighted,
             tail,
         }
@@ -176,7 +185,7 @@ mod tests {
     /// Blocks of unequal size merge to what one pass over all terms gives.
     #[test]
     fn merging_is_one_pass() {
-        let trial = |draws: &mut Draws| Term { value: draws.standard_normal().exp(), weighted: false };
+        let trial = |draws: &mut Draws| Term { value: draws.standard_normal().exp(), noise: 0.0, weighted: false };
         let unit = Unit { centre: 0.5, scale: 2.0 };
         let sizes = [1, 7, 300, 2];
         let blocks = sizes.iter().enumerate().map(|(b, &n)| Moments::of_block(3, b as u64, n, unit, &trial));
@@ -205,7 +214,8 @@ mod tests {
     #[test]
     fn tail_index_of_a_power() {
         for index in [0.2, 0.5, 1.0] {
-            let trial = |draws: &mut Draws| Term { value: (1.0 - draws.uniform()).powf(-index), weighted: false };
+            let trial =
+                |draws: &mut Draws| Term { value: (1.0 - draws.uniform()).powf(-index), noise: 0.0, weighted: false };
             let blocks = (0..20).map(|b| Moments::of_block(1, b, 4096, Unit::ONE, &trial));
             let found = blocks.fold(Moments::default(), |a, b| a.merge(&b)).tail_index();
             assert!((found / index - 1.0).abs() < 4.0 / 128f64.sqrt(), "{index}: {found}");

@@ -98,8 +98,9 @@ impl CheckReport {
             verdict: Verdict::Undecided,
             doubt: None,
         };
-        // No interval lies inside the tolerance of 0, which is what a variance of 0 is predicted to be.
-        let is_exact = !is_event && moments.largest() == 0.0 && prediction == 0.0;
+        // No interval lies inside the tolerance of 0, which is what a variance of 0 is predicted to be: terms that are
+        // all 0, but for rounding, agree with it.
+        let is_exact = !is_event && is_known && moments.is_zero() && prediction == 0.0;
         match report.verdict(moments.is_broken(), is_event, is_exact) {
             Ok(verdict) => report.verdict = verdict,
             Err(doubt) => report.doubt = Some(doubt),

@@ -332,15 +332,41 @@ fn zero_within_an_absolute_tolerance() {
     };
     assert_eq!((judge(0.0), judge(0.02)), (Verdict::Holds, Verdict::Refuted));
 
-    let rounded = |draws: &mut Draws| 1.0 + 1e-16 * draws.standard_normal().round();
-    let tiny = Check { absolute_tolerance: 1e-30, max_trials: 20_000, ..Check::default() };
-    assert_eq!(tiny.run(Claim::Equals(0.0), Estimator::Variance, rounded).unwrap().verdict, Verdict::Holds);
-    assert!(
-        Check { absolute_tolerance: f64::INFINITY, ..tiny }.run(Claim::AtMost(1.0), Estimator::Mean, rounded).is_err()
-    );
+    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+        let check = Check { absolute_tolerance: bad, ..check };
+        assert!(check.run(Claim::AtMost(1.0), Estimator::Mean, normal).is_err());
+    }
+    // Without the slack, a bias of 0 is neither shown nor refuted.
+    let report = Check::default().run(Claim::Equals(0.0), Estimator::Mean, normal).unwrap();
+    assert_eq!((report.verdict, report.doubt), (Verdict::Undecided, Some(Doubt::Wide)));
 }
 
-/// A constant so far is drawn to the limit: an infinity of one in a million shows.
+/// A variance and an error that are 0 but for rounding agree with 0 and with nothing else, whatever the size of samples
+/// and the tolerance; what is larger than rounding does not.
+#[test]
+fn zero_up_to_rounding() {
+    for size in [1e-140, 1.0, 1e8, 1e140] {
+        let around = move |spread: f64| move |draws: &mut Draws| size * (1.0 + spread * draws.standard_normal());
+        for estimator in [Estimator::Variance, Estimator::SquaredError { of: size }] {
+            for tolerance in [0.0, 0.03] {
+                let check = Check { max_trials: 20_000, tolerance, ..Check::default() };
+                let run = |claim, spread| check.run(claim, estimator, around(spread)).unwrap().verdict;
+                for spread in [0.0, 1e-16, 1e-13] {
+                    assert_eq!(run(Claim::Equals(0.0), spread), Verdict::Holds, "{size} {estimator:?} {spread}");
+                    assert_eq!(run(Claim::AtMost(0.0), spread), Verdict::Holds, "{size} {estimator:?} {spread}");
+                    let far = 10.0 * (size * size).max(1.0);
+                    assert_eq!(run(Claim::Equals(far), spread), Verdict::Refuted, "{size} {estimator:?} {spread}");
+                }
+                assert_eq!(run(Claim::Equals(0.0), 1e-6), Verdict::Refuted, "{size} {estimator:?}");
+            }
+            let check = Check { max_trials: 200_000, ..Check::default() };
+            let run = |claim, spread| check.run(claim, estimator, around(spread)).unwrap().verdict;
+            assert_eq!(run(Claim::Equals((1e-6 * size).powi(2)), 1e-6), Verdict::Holds, "{size} {estimator:?}");
+        }
+    }
+}
+
+/// A constant so far is drawn to the limit, and an infinity of one in ten thousand shows behind it.
 #[test]
 fn constants_are_drawn_to_the_limit() {
     let check = Check { max_trials: 40_000, ..Check::default() };
@@ -348,4 +374,15 @@ fn constants_are_drawn_to_the_limit() {
     let rare = |draws: &mut Draws| if draws.uniform() < 1e-4 { f64::INFINITY } else { 1.0 };
     let report = check.run(Claim::Equals(1.0), Estimator::Mean, rare).unwrap();
     assert_eq!(report.doubt, Some(Doubt::NotFinite));
+    // At the default limit one of a million shows, far behind the first stage.
+    let rare = |draws: &mut Draws| if draws.uniform() < 1e-6 { f64::INFINITY } else { 1.0 };
+    for (estimator, claim) in [
+        (Estimator::Mean, Claim::Equals(1.0)),
+        (Estimator::SecondMoment, Claim::AtMost(2.0)),
+        (Estimator::Variance, Claim::Equals(0.0)),
+    ] {
+        let report = Check { seed: 1, ..Check::default() }.run(claim, estimator, rare).unwrap();
+        assert_eq!((report.verdict, report.doubt), (Verdict::Undecided, Some(Doubt::NotFinite)), "{report:?}");
+        assert!(report.trials > FIRST_STAGE, "{report:?}");
+    }
 }
