@@ -32,6 +32,8 @@
 //! | captures, plans of a model's own inputs | [`Recorder`] around another, [`Inputs::plan`] |
 //! | what it took: `share`, `scan_share`, seconds | [`Tally`] around another |
 //!
+//! Models that do: [`bert`], [`llama`].
+//!
 //! **Architecture Invariant:** no crate of the workspace but the program and the tools depends on this one.
 
 #![forbid(unsafe_code)]
