@@ -1,7 +1,9 @@
 //! How a model asks for attention: models know where they stand, and nothing of how it is computed there.
 
+use crate::Spent;
 use candle_core::{Result, Tensor};
 use std::fmt;
+use std::str::FromStr;
 
 /// A stack of layers of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +36,25 @@ impl fmt::Display for Site {
     }
 }
 
+impl FromStr for Site {
+    type Err = scatterbrain_attention::Error;
+
+    /// The way back from its text.
+    fn from_str(name: &str) -> std::result::Result<Self, Self::Err> {
+        let invalid = || scatterbrain_attention::Error::invalid("site", "encoder.N, decoder.N or cross.N", name);
+        let (stack, layer) = name.split_once('.').ok_or_else(invalid)?;
+        let stack = match stack {
+            "encoder" => Stack::Encoder,
+            "decoder" => Stack::Decoder,
+            "cross" => Stack::Cross,
+            _ => return Err(invalid()),
+        };
+        let site = Site { stack, layer: layer.parse().map_err(|_| invalid())? };
+        // One name for one site: "encoder.03" is none.
+        if site.to_string() == name { Ok(site) } else { Err(invalid()) }
+    }
+}
+
 /// What a model hands over at a site: query, key and value after projection and rotation.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -58,4 +79,12 @@ pub trait Attend: Send + Sync {
     /// # Errors
     /// Shapes, types or devices that cannot be taken.
     fn attend(&self, site: Site, inputs: &Inputs<'_>) -> Result<Tensor>;
+
+    /// The same and what it took, where that is known. Who wraps another attention must hand its report on.
+    ///
+    /// # Errors
+    /// As [`Attend::attend`].
+    fn attend_reported(&self, site: Site, inputs: &Inputs<'_>) -> Result<(Tensor, Option<Spent>)> {
+        Ok((self.attend(site, inputs)?, None))
+    }
 }
