@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "scatterbrain-theory",
         ],
     ),
+    // Not in the list of any other: the program, the benches and these tasks name it.
+    ("scatterbrain-candle", &["scatterbrain-attention"]),
 ];
 /// What tests of a crate in [`ARROWS`] may name besides.
 const JUDGES: &[&str] = &["scatterbrain-oracle", "scatterbrain-theory"];
@@ -166,6 +168,8 @@ mod tests {
         assert!(may_name("scatterbrain-cli", "scatterbrain-attention", false));
         assert!(!may_name("scatterbrain-attention", "scatterbrain-cli", false));
         assert!(!may_name("xtask", "scatterbrain-cli", false));
+        assert!(may_name("scatterbrain-cli", "scatterbrain-candle", false));
+        assert!(!may_name("scatterbrain-attention", "scatterbrain-candle", true));
     }
 
     #[test]

@@ -44,8 +44,3 @@ pub use scatterbrain_core::tile::Causality;
 pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Matrix, Result, Seed, Tensor, Window, WindowAlign};
 pub use scatterbrain_features as features;
 pub use scatterbrain_hash as hash;
-
-/// The examples of the README, compiled and run by `cargo test`.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct ReadmeDoctests;

@@ -37,12 +37,16 @@
 #![forbid(unsafe_code)]
 
 mod attend;
+pub mod bert;
 mod by_site;
+pub mod llama;
 mod mask;
 mod module;
 mod op;
 mod recorder;
 mod tally;
+pub mod tokenizer;
+pub mod weights;
 
 pub use attend::{Attend, Inputs, Site, Stack};
 pub use by_site::BySite;
@@ -52,3 +56,8 @@ pub use op::{Attention, Spent, attend};
 pub use recorder::Recorder;
 pub use scatterbrain_attention::{Method, Preset, Seed};
 pub use tally::{SiteTally, Tally};
+
+/// The examples of the README, compiled and run by `cargo test`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeDoctests;

@@ -60,3 +60,64 @@ pub fn agree(a: &Rows, b: &Rows, tolerance: f64, what: &str) {
     let difference = largest_difference(a, b);
     assert!(difference <= tolerance, "{what}: differ by {difference:e}");
 }
+
+/// Generated weights by name, and what a reference reads of them.
+#[derive(Clone, Default)]
+pub struct Weights(pub std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+impl Weights {
+    /// Numbers within `size` of `centre`.
+    pub fn add(&mut self, name: &str, shape: &[usize], centre: f32, size: f32) {
+        let count = shape.iter().product();
+        let numbers = numbers(count, 1000 + self.0.len() as u64).into_iter().map(|x| centre + size * x).collect();
+        self.0.insert(name.to_owned(), (shape.to_vec(), numbers));
+    }
+
+    /// Of two axes.
+    pub fn rows(&self, name: &str) -> Rows {
+        let (shape, numbers) = &self.0[name];
+        assert_eq!(shape.len(), 2, "{name}");
+        numbers.chunks(shape[1]).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect()
+    }
+
+    /// Of one axis.
+    pub fn row(&self, name: &str) -> Vec<f64> {
+        let (shape, numbers) = &self.0[name];
+        assert_eq!(shape.len(), 1, "{name}");
+        numbers.iter().map(|&x| f64::from(x)).collect()
+    }
+
+    /// As candle's tensors.
+    pub fn tensors(&self) -> Result<std::collections::HashMap<String, Tensor>> {
+        let tensor = |(name, (shape, numbers)): (&String, &(Vec<usize>, Vec<f32>))| {
+            Ok((name.clone(), Tensor::from_slice(numbers, &shape[..], &Device::Cpu)?))
+        };
+        self.0.iter().map(tensor).collect()
+    }
+}
+
+/// x Wᵀ + b.
+pub fn linear(x: &Rows, weights: &Rows, bias: Option<&[f64]>) -> Rows {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let row = |x: &Vec<f64>| {
+        let outputs = weights.iter().enumerate();
+        outputs.map(|(c, w)| dot(x, w) + bias.map_or(0.0, |b| b[c])).collect()
+    };
+    x.iter().map(row).collect()
+}
+
+/// a + b.
+pub fn sum(a: &Rows, b: &Rows) -> Rows {
+    let row = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a + b).collect();
+    a.iter().zip(b).map(row).collect()
+}
+
+/// Columns of one of several heads.
+pub fn columns(x: &Rows, head: usize, head_dim: usize) -> Rows {
+    x.iter().map(|row| row[head * head_dim..(head + 1) * head_dim].to_vec()).collect()
+}
+
+/// Heads side by side.
+pub fn joined(heads: &[Rows]) -> Rows {
+    (0..heads[0].len()).map(|i| heads.iter().flat_map(|head| head[i].clone()).collect()).collect()
+}
