@@ -39,14 +39,21 @@
 mod attend;
 pub mod bert;
 mod by_site;
+pub mod fashion_mnist;
+mod layers;
 pub mod llama;
 mod mask;
 mod module;
+pub mod onnx;
 mod op;
+pub mod pictures;
 mod recorder;
+pub mod t2t_vit;
 mod tally;
 pub mod tokenizer;
+pub mod vit;
 pub mod weights;
+pub mod whisper;
 
 pub use attend::{Attend, Inputs, Site, Stack};
 pub use by_site::BySite;
