@@ -1,4 +1,4 @@
-//! Trains the small T2T-ViT of `assets/` on Fashion-MNIST, in plain candle operations.
+//! Trains the small T2T-ViT (`Config::fashion_mnist`) on Fashion-MNIST, in plain candle operations.
 //!
 //! `cargo run --release --example train_t2t -p scatterbrain-candle -- --data FOLDER --out t2t-fashion-mnist.safetensors`
 //!

@@ -102,7 +102,7 @@ impl Config {
         Config { tokens: Tokens::Performer, ..self }
     }
 
-    /// The small model that this project trained on Fashion-MNIST, 784 tokens in its first stage.
+    /// The small model that `examples/train_t2t.rs` trains on Fashion-MNIST, 784 tokens in its first stage.
     pub fn fashion_mnist() -> Config {
         Config {
             image_size: 112,
