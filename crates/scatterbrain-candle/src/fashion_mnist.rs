@@ -92,11 +92,13 @@ impl FashionMnist {
                 bail!("indices: expected images under {}, got {index}", self.len());
             }
             let pixels = &self.pixels[index * SIZE * SIZE..][..SIZE * SIZE];
-            let pixels: Vec<f32> = pixels.iter().map(|&p| (f32::from(p) / 255.0 - MEAN) / DEVIATION).collect();
+            // Before normalisation: `resize` keeps floats within [0, 1].
+            let pixels: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
             let Some(image) = ImageBuffer::<Luma<f32>, _>::from_raw(SIZE as u32, SIZE as u32, pixels) else {
                 bail!("image {index} is not {SIZE} pixels square");
             };
-            values.extend(resize(&image, size as u32, size as u32, FilterType::Triangle).into_raw());
+            let enlarged = resize(&image, size as u32, size as u32, FilterType::Triangle);
+            values.extend(enlarged.into_raw().into_iter().map(|x| (x - MEAN) / DEVIATION));
         }
         Tensor::from_vec(values, (indices.len(), 1, size, size), &Device::Cpu)
     }

@@ -71,12 +71,13 @@ pub fn resample(samples: &[f32], from: usize, to: usize) -> Result<Vec<f32>> {
 mod tests {
     use super::*;
     use hound::{WavSpec, WavWriter};
-    use std::f32::consts::PI;
+    use std::f64::consts::PI;
 
-    fn tone(rate: usize, hertz: f32, count: usize) -> Vec<f32> {
+    /// In f64, since phases grow to 1e5.
+    fn tone(rate: usize, hertz: f64, count: usize) -> Vec<f32> {
         // It swells and fades, so that its ends do not ring.
-        let swell = |i: usize| (PI * i as f32 / count as f32).sin().powi(4);
-        (0..count).map(|i| swell(i) * (2.0 * PI * hertz * i as f32 / rate as f32).sin()).collect()
+        let swell = |i: usize| (PI * i as f64 / count as f64).sin().powi(4);
+        (0..count).map(|i| (swell(i) * (2.0 * PI * hertz * i as f64 / rate as f64).sin()) as f32).collect()
     }
 
     #[test]
