@@ -32,7 +32,7 @@
 //! | captures, plans of a model's own inputs | [`Recorder`] around another, [`Inputs::plan`] |
 //! | what it took: `share`, `scan_share`, seconds | [`Tally`] around another |
 //!
-//! Models that do: [`bert`], [`llama`].
+//! Models that do: [`bert`], [`llama`], [`whisper`], [`vit`], [`t2t_vit`].
 //!
 //! **Architecture Invariant:** no crate of the workspace but the program and the tools depends on this one.
 
@@ -41,14 +41,21 @@
 mod attend;
 pub mod bert;
 mod by_site;
+pub mod fashion_mnist;
+mod layers;
 pub mod llama;
 mod mask;
 mod module;
+pub mod onnx;
 mod op;
+pub mod pictures;
 mod recorder;
+pub mod t2t_vit;
 mod tally;
 pub mod tokenizer;
+pub mod vit;
 pub mod weights;
+pub mod whisper;
 
 pub use attend::{Attend, Inputs, Site, Stack};
 pub use by_site::BySite;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod layers;
+
 use candle_core::{Device, Result, Tensor};
 
 /// Rows of numbers.
