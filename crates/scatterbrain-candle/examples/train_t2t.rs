@@ -10,6 +10,8 @@
 //! start goes on with the epoch after (the moments of AdamW start anew).
 //! At the end `OUT` has them in f16.
 
+#![allow(clippy::print_stdout, reason = "it is a program")]
+
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap, loss, ops};

@@ -87,8 +87,11 @@ fn hyperbolic_features_with_two_tables() {
     check(true, 3, 2);
 }
 
+/// A background of so many keys.
+type Kind = fn(usize, Seed) -> Arc<dyn Background>;
+
 /// Keys sampled uniformly, by the norms of values, and off the support.
-const KINDS: [fn(usize, Seed) -> Arc<dyn Background>; 3] = [
+const KINDS: [Kind; 3] = [
     |samples, seed| Arc::new(SampledBackground::new(samples, seed).unwrap()),
     |samples, seed| Arc::new(SampledBackground::by_value_norm(samples, seed).unwrap()),
     |samples, seed| Arc::new(SampledRestBackground::new(samples, seed).unwrap()),

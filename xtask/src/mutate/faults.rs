@@ -17,7 +17,7 @@ const CORE: &str = "scatterbrain-core";
 const TILE: &str = "crates/scatterbrain-combine/src/tile/mod.rs";
 const LISTS: &str = "crates/scatterbrain-combine/src/tile/lists.rs";
 const GROUP: &str = "crates/scatterbrain-combine/src/group.rs";
-const SCAN: &str = "crates/scatterbrain-combine/src/scan.rs";
+const SCAN: &str = "crates/scatterbrain-combine/src/scan/panel.rs";
 const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
@@ -189,8 +189,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "(self.budget - 2 * rank)",
         "(self.budget - rank)",
     ),
-    fault("support-counted-twice-by-a-scan", COMBINE, SCAN, "leave_out(&chunk, taken, weights);", ""),
-    fault("hidden-keys-in-a-scan", COMBINE, SCAN, "hide(self.level, tile, &rows, &chunk, scores);", ""),
+    fault("support-counted-twice-by-a-scan", COMBINE, SCAN, "self.leave_out();", ""),
+    fault("hidden-keys-in-a-scan", COMBINE, SCAN, "hide(scan.level, tile, &rows, places, scores)", "()"),
+    fault("clusters-chosen-by-later-rows", COMBINE, SCAN, "u16::MAX << lanes.trailing_zeros()", "u16::MAX"),
+    fault("clusters-rounded-by-place", COMBINE, SCAN, "c * FRACTIONS + places.start - all.start", "places.start"),
     fault(
         "weights-rounded-to-the-nearest",
         CORE,

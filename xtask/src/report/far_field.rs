@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use scatterbrain_attention::blocks::WindowSupport;
 use scatterbrain_attention::features::CentroidBackground;
 use scatterbrain_attention::{Level, Mask, Matrix, Method, Options, Seed, Tensor, attend, dense_matrix};
-use scatterbrain_core::tile::KeyHead;
+use scatterbrain_core::tile::{KeyHead, QuerySample};
 use scatterbrain_theory::{
     Bracket, Claim, Cluster, Concentration, Draws, ResidualSample, RowEstimate, deterministic_certificate,
     error_of_dropped_mass, far_field_bracket, far_field_bracket_corrected, statistical_certificate,
@@ -92,6 +92,9 @@ struct Row {
     estimates: Vec<f64>,
 }
 
+/// The members of a cluster on the support, the cluster as the theory has it, and the members off the support.
+type Group = (Vec<usize>, Cluster, Vec<usize>);
+
 impl Row {
     /// Keys in bunches, in the order of their logits.
     fn draw(draws: &mut Draws) -> Result<Self> {
@@ -114,6 +117,7 @@ impl Row {
         let head = KeyHead {
             key: Matrix::new("key", &keys, KEYS, DIM)?,
             value: Matrix::new("value", &values, KEYS, 1)?,
+            queries: QuerySample::default(),
             scale: 1.0,
             mask: mask.head(0, 0, 1, KEYS),
             boolean: false,
@@ -125,7 +129,7 @@ impl Row {
         let v = Tensor::f32("value", &values, [1, 1, KEYS, 1])?;
         let options = Options { scale: Some(1.0), log_sum_exp: true, ..Options::default() };
         let window = WindowSupport::last(SUPPORT)?;
-        let sparse = attend(&q, &k, &v, &mask, &Method::sparse(window.clone()), &options)?;
+        let sparse = attend(&q, &k, &v, &mask, &Method::sparse(window), &options)?;
         let method = Method::scatterbrain(window, far);
         let result = attend(&q, &k, &v, &mask, &method, &options)?;
         let dense = dense_matrix(&q, &k, &mask, &method, &options)?;
@@ -169,8 +173,8 @@ impl Row {
         (keys, at.iter().map(|&j| self.values[j]).collect())
     }
 
-    /// Of each cluster with members off the support: those on it, the cluster as the theory has it, those off it.
-    fn groups(&self) -> Result<Vec<(Vec<usize>, Cluster, Vec<usize>)>> {
+    /// Each cluster with members off the support.
+    fn groups(&self) -> Result<Vec<Group>> {
         let mut groups = Vec::new();
         for c in 0..CENTROIDS as u32 {
             let members: Vec<usize> = (0..KEYS).filter(|&j| self.cluster[j] == c).collect();

@@ -83,10 +83,7 @@ pub(super) fn store<S: Simd, const V: usize, const N: usize>(
     out: &mut [[f32; PANEL]; N],
 ) {
     for (out, sum) in out.iter_mut().zip(sums) {
-        let out = S::as_mut_simd_f32s(out).0;
-        for v in 0..V {
-            out[first + v] = sum[v];
-        }
+        S::as_mut_simd_f32s(out).0[first..first + V].copy_from_slice(&sum);
     }
 }
 
