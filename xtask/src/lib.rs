@@ -7,6 +7,7 @@ pub mod bench;
 pub mod ci;
 mod date;
 pub mod features;
+pub mod fetch;
 mod interrupt;
 mod machine;
 pub mod mutate;

@@ -16,6 +16,8 @@ enum Command {
     Ci,
     /// Packages with features, without any and with each alone.
     Features,
+    /// Fetches models and data sets into a cache, checked and unpacked.
+    Fetch(xtask::fetch::FetchOptions),
     /// Compares the library with stored outputs of the authors' code.
     Reference {
         /// A folder of `*.safetensors` files.
@@ -48,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => return xtask::bench::run(&options),
         Command::Ci => xtask::ci::run(),
         Command::Features => xtask::features::run(),
+        Command::Fetch(options) => xtask::fetch::run(&options),
         Command::Report(options) => return xtask::report::run(&options),
         Command::Reference { dir } => xtask::reference::run(&dir),
         Command::Tidy => xtask::tidy::run(),

@@ -41,6 +41,7 @@
 mod attend;
 pub mod bert;
 mod by_site;
+pub mod cache;
 pub mod fashion_mnist;
 mod layers;
 pub mod llama;
