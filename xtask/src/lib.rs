@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "these are programs for a terminal")]
 
 pub mod bench;
+pub mod capture;
 pub mod ci;
 mod date;
 pub mod features;

@@ -12,6 +12,13 @@ use std::process::ExitCode;
 enum Command {
     /// Measures the project beside PyTorch and writes the record: times, growth, memory.
     Bench(xtask::bench::BenchOptions),
+    /// Writes what the attention of a model gets, for `compare`; arguments as of `scatterbrain capture`.
+    #[command(disable_help_flag = true)]
+    Capture {
+        /// MODEL --input FILE [--layer NAME]… [--f16] -o OUT.safetensors
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Every check of a submission, in order.
     Ci,
     /// Packages with features, without any and with each alone.
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Bench(options) => return xtask::bench::run(&options),
+        Command::Capture { arguments } => xtask::capture::run(&arguments),
         Command::Ci => xtask::ci::run(),
         Command::Features => xtask::features::run(),
         Command::Fetch(options) => xtask::fetch::run(&options),

@@ -206,12 +206,7 @@ fn set(sha256: String) -> DataSet {
         from: From::Https(&[]),
         unpack: Unpack::Zip(members),
     }]));
-    DataSet {
-        name: "set",
-        what: "a test",
-        licence: "none",
-        recipes: Box::leak(Box::new([copied, archived])),
-    }
+    DataSet { name: "set", what: "a test", licence: "none", recipes: Box::leak(Box::new([copied, archived])) }
 }
 
 /// `inside/text.txt` with the same text, `inside/more.txt` packed once more, and a file beside.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::eval::{CalibrateOptions, CaptureOptions, EvalOptions};
 use crate::library::{Preset, Window, WindowAlign};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,10 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Split the attention matrix of one head into a low-rank and a sparse part
     Decompose(DecomposeOptions),
+    /// Run a pre-trained model with exact attention and with methods in its place, and print what its quality becomes
+    Eval(EvalOptions),
+    /// Write what the attention of a pre-trained model gets, as files for `compare`
+    Capture(CaptureOptions),
 }
 
 /// `scatterbrain compare`.
@@ -84,12 +89,15 @@ pub(crate) struct AttendOptions {
 pub(crate) struct PlanOptions {
     /// Inputs of one model, each a layer: it is called by the metadata `layer`, or by the file's name without folder and
     /// ending
-    #[arg(value_name = "FILE.safetensors", required = true)]
+    #[arg(value_name = "FILE.safetensors", required_unless_present = "model", conflicts_with = "model")]
     pub(crate) files: Vec<PathBuf>,
 
     /// Where to write the plan; an old file is replaced only by a complete new one [default: to stdout]
     #[arg(short, long, value_name = "PLAN.json")]
     pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) calibrate: CalibrateOptions,
 
     #[command(flatten)]
     pub(crate) request: RequestOptions,
@@ -284,12 +292,13 @@ impl CommonOptions {
 }
 
 /// Method names; clap lists them and suggests the nearest.
-fn choice() -> impl TypedValueParser<Value = Choice> {
+pub(crate) fn choice() -> impl TypedValueParser<Value = Choice> {
     PossibleValuesParser::new(Choice::all().into_iter().map(Choice::name))
         .map(|name| Preset::from_name(&name).map_or(Choice::Auto, Choice::Preset))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// A number above 0.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let number = text.trim().parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
     number.ok_or_else(|| "expected a finite number above 0".into())
 }

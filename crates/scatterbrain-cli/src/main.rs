@@ -7,6 +7,7 @@ mod attend;
 mod compare;
 mod decompose;
 mod errors;
+mod eval;
 mod input;
 mod library;
 mod matrix;
@@ -30,8 +31,11 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Attend(options) => attend::run(&options),
+        Command::Plan(options) if options.calibrate.model.is_some() => eval::calibrate(&options),
         Command::Plan(options) => plan::run(&options),
         Command::Decompose(options) => decompose::run(&options),
+        Command::Eval(options) => eval::eval(&options),
+        Command::Capture(options) => eval::capture(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

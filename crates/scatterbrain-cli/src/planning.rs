@@ -26,7 +26,7 @@ impl Planning {
         match &source.plan {
             None => Ok(Self::Fresh(options(&source.request, common, input.sizes.m)?)),
             Some(path) => {
-                let plan = read(path).with_context(|| path.display().to_string())?;
+                let plan = read_plan(path)?;
                 let layer = layer(plan, source.layer.as_deref(), &input.layer);
                 Ok(Self::Stored(Box::new(layer.with_context(|| path.display().to_string())?)))
             }
@@ -72,10 +72,17 @@ pub(crate) fn options(request: &RequestOptions, common: &CommonOptions, m: usize
     Ok(PlanOptions { request, seed: Some(Seed(common.seed)), rows: None })
 }
 
-fn read(path: &Path) -> Result<Plan> {
-    let plan: Plan = serde_json::from_slice(&std::fs::read(path)?).map_err(|e| anyhow!("not a plan: {e}"))?;
-    plan.check()?;
-    Ok(plan)
+/// A stored plan.
+///
+/// # Errors
+/// A file that cannot be read or is no plan.
+pub(crate) fn read_plan(path: &Path) -> Result<Plan> {
+    let read = || -> Result<Plan> {
+        let plan: Plan = serde_json::from_slice(&std::fs::read(path)?).map_err(|e| anyhow!("not a plan: {e}"))?;
+        plan.check()?;
+        Ok(plan)
+    };
+    read().with_context(|| path.display().to_string())
 }
 
 /// The layer asked for, or the input's own, or the only one.

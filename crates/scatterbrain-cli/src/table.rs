@@ -68,7 +68,7 @@ fn table(comparison: &Comparison) -> Table {
 }
 
 /// A table with this header and no rows; figures to the right of the first column.
-fn empty_table(header: &[&str]) -> Table {
+pub(crate) fn empty_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
@@ -266,7 +266,8 @@ fn error(value: Option<f64>) -> String {
     }
 }
 
-fn seconds(value: f64) -> String {
+/// A time with its unit.
+pub(crate) fn seconds(value: f64) -> String {
     match value {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s if s < 1.0 => format!("{:.2} ms", s * 1e3),
@@ -274,7 +275,8 @@ fn seconds(value: f64) -> String {
     }
 }
 
-fn bytes(value: usize) -> String {
+/// A size with its unit.
+pub(crate) fn bytes(value: usize) -> String {
     match value as f64 {
         b if b < 1e3 => format!("{b} B"),
         b if b < 1e6 => format!("{:.1} kB", b / 1e3),

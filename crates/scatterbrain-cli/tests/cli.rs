@@ -638,3 +638,11 @@ fn decompose_refuses() {
         assert_eq!(program(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
+
+#[cfg(not(feature = "models"))]
+#[test]
+fn models_are_a_feature() {
+    for arguments in [&["eval", "minilm"][..], &["plan", "--model", "vit", "--calibrate", "a.png"]] {
+        refuses(arguments, "this program was built without models: cargo run --release -p scatterbrain-cli --features");
+    }
+}

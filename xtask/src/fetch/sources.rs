@@ -192,6 +192,12 @@ pub const DATA_SETS: &[DataSet] = &[
             ]),
             unpack: Unpack::Zip(&[
                 Member { prefix: "skimage/data/", into: "", only: PHOTOS },
+                // For plans, which are not to have seen what they are judged on.
+                Member {
+                    prefix: "skimage/data/",
+                    into: "calibration",
+                    only: &["motorcycle_left.png", "motorcycle_right.png"],
+                },
                 Member { prefix: "scikit_image-0.26.0.dist-info/", into: "", only: &["LICENSE.txt"] },
             ]),
         }]],
@@ -226,8 +232,16 @@ pub const DATA_SETS: &[DataSet] = &[
         licence: "Large Movie Review Dataset (Maas et al., ACL 2011), research use",
         recipes: &[
             &[
-                cut("imdb-long-train.tsv", "903fcbada97b4609855f2b24a97dbf61e7065a893e68753444440706ebe87d4d", 1_711_838),
-                cut("imdb-long-test.tsv", "1f2681cc1ba630f2d0ea25a8532e8b196b20ac8e0a6a9c9d271a93416767bcf7", 1_699_453),
+                cut(
+                    "imdb-long-train.tsv",
+                    "903fcbada97b4609855f2b24a97dbf61e7065a893e68753444440706ebe87d4d",
+                    1_711_838,
+                ),
+                cut(
+                    "imdb-long-test.tsv",
+                    "1f2681cc1ba630f2d0ea25a8532e8b196b20ac8e0a6a9c9d271a93416767bcf7",
+                    1_699_453,
+                ),
             ],
             &[Item {
                 file: "aclImdb_v1.tar.gz",
@@ -277,19 +291,25 @@ pub const DATA_SETS: &[DataSet] = &[
                 "sst2-train.tsv",
                 "ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920",
                 720_259,
-                &["https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/train.tsv"],
+                &[
+                    "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/train.tsv",
+                ],
             ),
             published(
                 "sst2-dev.tsv",
                 "eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359",
                 92_057,
-                &["https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/dev.tsv"],
+                &[
+                    "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/dev.tsv",
+                ],
             ),
             published(
                 "sst2-test.tsv",
                 "831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7",
                 188_749,
-                &["https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/test.tsv"],
+                &[
+                    "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2/test.tsv",
+                ],
             ),
         ]],
     },
@@ -297,8 +317,16 @@ pub const DATA_SETS: &[DataSet] = &[
 
 /// Photographs among the sample images.
 const PHOTOS: &[&str] = &[
-    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
-    "gravel.png", "moon.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg",
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "moon.png",
+    "rocket.jpg",
 ];
 
 /// A part that was cut from a data set.

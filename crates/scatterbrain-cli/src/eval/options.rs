@@ -1,5 +1,7 @@
 //! The command lines of what runs whole models. They are there without the feature `models`, to say what is missing.
 
+#![cfg_attr(not(feature = "models"), allow(dead_code, reason = "only models read them"))]
+
 use crate::arguments::{Choice, RequestOptions, choice, positive};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -146,7 +148,6 @@ pub(crate) enum Spending {
 impl Spending {
     /// The units of a call: the most whose share, min(1, units/visible keys) averaged over queries, is not beyond; 1 at
     /// least.
-    #[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only models have calls"))]
     pub(crate) fn units(self, n: usize, m: usize, causal: bool) -> usize {
         let share = match self {
             Self::Units(units) => return units.min(m).max(1),

@@ -6,16 +6,15 @@ use crate::arguments::Choice;
 use crate::library::plan::{LayerPlan, Plan, PlanOptions, Request};
 use crate::library::{Preset, Seed};
 use candle_core::{Error, Result, Tensor};
-use scatterbrain_candle::{Attend, Budget, Inputs, ScatterbrainAttention, Site, Spent, Stack};
+use scatterbrain_candle::{Attend, Budget, Inputs, ScatterbrainAttention, Site, Spent};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// A method at the sites of one stack, where a call has more than one query; exact attention elsewhere, which reports
-/// nothing.
+/// A method at some sites, where a call has more than one query; exact attention elsewhere, which reports nothing.
 pub(crate) struct Swap {
     choice: Choice,
-    stack: Stack,
+    stands_at: fn(Site) -> bool,
     budget: Spending,
     /// Of `auto` without a stored plan; its units where absent.
     request: Option<Request>,
@@ -37,7 +36,7 @@ impl Swap {
     /// `plan`: for `auto`; where none is given it plans each site from the first input that comes there.
     pub(crate) fn new(
         choice: Choice,
-        stack: Stack,
+        stands_at: fn(Site) -> bool,
         budget: Spending,
         request: Option<Request>,
         plan: Option<&Plan>,
@@ -45,12 +44,12 @@ impl Swap {
     ) -> Self {
         let planned = plan.map(|plan| plan.layers.clone()).unwrap_or_default();
         let state = Mutex::new(State { planned, ..State::default() });
-        Self { choice, stack, budget, request, seed, state }
+        Self { choice, stands_at, budget, request, seed, state }
     }
 
     /// Exact attention, reported.
-    pub(crate) fn exact(stack: Stack) -> Self {
-        Self::new(Choice::Preset(Preset::Exact), stack, Spending::Units(1), None, None, Seed(0))
+    pub(crate) fn exact(stands_at: fn(Site) -> bool) -> Self {
+        Self::new(Choice::Preset(Preset::Exact), stands_at, Spending::Units(1), None, None, Seed(0))
     }
 
     /// Seconds of planning and the heap that a call took at most, since the last question.
@@ -96,7 +95,7 @@ impl Attend for Swap {
     fn attend_reported(&self, site: Site, inputs: &Inputs<'_>) -> Result<(Tensor, Option<Spent>)> {
         let named = |error: Error| error.context(format!("at {site}"));
         let queries = inputs.query.dim(2)?;
-        if site.stack != self.stack || queries < 2 {
+        if !(self.stands_at)(site) || queries < 2 {
             return Ok((ScatterbrainAttention::exact().attend(site, inputs).map_err(named)?, None));
         }
         let attention = self.attention(site, inputs).map_err(named)?;
@@ -115,12 +114,13 @@ impl Attend for Swap {
 mod tests {
     use super::*;
     use candle_core::{DType, Device};
+    use scatterbrain_candle::Stack;
 
     fn outputs(choice: Choice, site: Site, n: usize) -> (Tensor, Option<Spent>, Swap) {
         let x = (0..2 * n * 8).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
         let x = Tensor::from_vec(x, (1, 2, n, 8), &Device::Cpu).unwrap();
         let inputs = Inputs { query: &x, key: &x, value: &x, scale: 0.3, causal: true, key_lengths: None };
-        let swap = Swap::new(choice, Stack::Decoder, Spending::Share(0.2), None, None, Seed(0));
+        let swap = Swap::new(choice, |site| site.stack == Stack::Decoder, Spending::Share(0.2), None, None, Seed(0));
         let (output, spent) = swap.attend_reported(site, &inputs).unwrap();
         assert_eq!((output.dtype(), output.dims()), (DType::F32, x.dims()));
         (output, spent, swap)

@@ -2,10 +2,10 @@
 
 use super::metrics::Item;
 use anyhow::Result;
-use scatterbrain_candle::{Attend, Stack};
+use scatterbrain_candle::{Attend, Site, Stack};
 
 /// A model with inputs, and figures of merit of what it makes of them.
-pub(crate) trait Task {
+pub(crate) trait Task: Send {
     /// Inputs of a part.
     fn inputs(&self, part: Part) -> usize;
 
@@ -27,11 +27,21 @@ pub(crate) trait Task {
     /// What is printed, the figure that counts most first.
     fn measures(&self) -> &'static [Measure];
 
-    /// The attention that methods stand in for; all other is exact.
-    fn stack(&self) -> Stack;
+    /// Whether methods stand in for the attention there; all other is exact.
+    fn stands_at(&self) -> fn(Site) -> bool {
+        |site| site.stack == Stack::Encoder
+    }
 
     /// What is run, in a few words.
     fn describe(&self) -> String;
+
+    /// Whether inputs are so short that exact attention is what a plan should come to.
+    fn is_short(&self) -> bool {
+        false
+    }
+
+    /// The share that the model is to keep its quality at.
+    fn share(&self) -> f64;
 }
 
 /// Inputs of one purpose.

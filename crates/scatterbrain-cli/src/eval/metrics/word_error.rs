@@ -35,8 +35,27 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 
 fn spelled(word: &str) -> String {
     const NUMBERS: [&str; 21] = [
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-        "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
     ];
     let number = word.parse::<usize>().ok().filter(|_| !word.starts_with('0') || word == "0");
     number.and_then(|n| NUMBERS.get(n)).map_or_else(|| word.to_owned(), |name| (*name).to_owned())
