@@ -27,7 +27,7 @@ pub(crate) fn run(options: &PlanOptions) -> Result<()> {
         data: None,
         length: calibrate.length,
         seed: options.common.seed,
-        threads: options.common.threads,
+        threads: options.common.threads() as u16,
     };
     let runner = AnyModel::load(model, &places)?;
     let planned: Mutex<BTreeMap<Site, Vec<(LayerPlan, f64)>>> = Mutex::default();

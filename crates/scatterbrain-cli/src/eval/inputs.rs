@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// A model that can be run on any file of its kind, for what its attention gets.
 pub(crate) enum AnyModel {
-    Minilm(minilm::Encoder),
+    Minilm(Box<minilm::Encoder>),
     Smollm2(Box<smollm2::Decoder>),
     Whisper(Box<Transcriber>),
     Vit(Box<vit::VitModel>),
@@ -26,7 +26,7 @@ impl AnyModel {
     /// Files that are missing or not what they should be.
     pub(crate) fn load(model: Model, options: &ModelOptions) -> Result<Self> {
         Ok(match model {
-            Model::Minilm => Self::Minilm(minilm::Encoder::load(options)?),
+            Model::Minilm => Self::Minilm(Box::new(minilm::Encoder::load(options)?)),
             Model::Smollm2 => Self::Smollm2(Box::new(smollm2::Decoder::load(options)?)),
             Model::WhisperTiny => {
                 Self::Whisper(Box::new(Transcriber::open(places::weights(options, "whisper-tiny")?)?))
