@@ -100,8 +100,13 @@ pub struct HeadPlan {
     /// Exact pairs over visible pairs, of the sampled rows.
     pub exact_share: f64,
     /// Pairs looked at in low precision over visible pairs, of the sampled rows; 0 where the configuration does not scan.
-    #[serde(default)]
+    /// A plan that does not say was made when every scan looked at all pairs.
+    #[serde(default = "all_pairs")]
     pub scan_share: f64,
+}
+
+fn all_pairs() -> f64 {
+    1.0
 }
 
 impl HeadPlan {
