@@ -84,6 +84,10 @@ impl WindowSupport {
     }
 }
 
+/// Rows whose windows together span so many times the keys of one each are taken one by one: a pair of a list costs less
+/// than twice one of a block.
+const APART: usize = 2;
+
 fn check(budget: usize) -> Result<()> {
     if budget == 0 { Err(Error::invalid("budget", "at least 1 key", 0)) } else { Ok(()) }
 }
@@ -106,6 +110,13 @@ impl Select for WindowSupport {
             let (before, clip): (Vec<_>, Vec<_>) = parts.unzip();
             let start = clip.iter().map(|r| r.start).min().unwrap_or(0);
             let end = clip.iter().map(|r| r.end).max().unwrap_or(0);
+            let own = clip.iter().map(Range::len).sum::<usize>();
+            if (end.max(start) - start) * rows.len() > APART * own {
+                for (row, keys) in (panel * PANEL..).zip(before.into_iter().zip(clip)) {
+                    selection.lists[row].extend(keys.0.chain(keys.1).map(|key| key as u32));
+                }
+                continue;
+            }
             let first = panel * PANEL;
             let panel = first..first + rows.len();
             let sinks = before.iter().map(|r| r.end).max().unwrap_or(0);
@@ -115,6 +126,36 @@ impl Select for WindowSupport {
             }
             let block = Block::new(panel, Keys::Range(start..end.max(start)));
             selection.blocks.push(Block { clip: Some(clip), ..block });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scatterbrain_core::{Level, Mask, Matrix};
+
+    #[test]
+    fn rows_far_apart_have_the_keys_that_each_has_alone() {
+        let (n, d) = (400, 1);
+        let query = vec![0.0; n * d];
+        let query = Matrix::new("query", &query, n, d).unwrap();
+        let mask = Mask::causal();
+        let mask = mask.head(0, 0, n, n);
+        let window = WindowSupport::around(21).unwrap().with_sinks(3);
+        let select = |rows: &[u32]| {
+            let (mut memory, mut selection) = (Vec::new(), Selection::default());
+            selection.reset(rows.len());
+            window.select(&Tile::new(Level::detect(), rows, query, &mask, &mut memory), &mut selection);
+            selection
+        };
+        // One panel far apart, one of neighbours.
+        let rows: Vec<u32> = (0..16).map(|r| r * 23).chain(200..216).collect();
+        let selection = select(&rows);
+        assert!(selection.lists[..16].iter().all(|list| !list.is_empty()));
+        assert!(selection.lists[16..].iter().all(Vec::is_empty) && selection.blocks.len() == 2);
+        for (at, &row) in rows.iter().enumerate() {
+            assert_eq!(selection.row(at), select(&[row]).row(0), "row {row}");
         }
     }
 }

@@ -24,7 +24,10 @@ impl Planning {
     /// A plan that cannot be read, or has no such layer.
     pub(crate) fn new(source: &PlanSource, common: &CommonOptions, input: &Input) -> Result<Self> {
         match &source.plan {
-            None => Ok(Self::Fresh(options(&source.request, common, input.sizes.m)?)),
+            None => {
+                let options = options(&source.request, common, input.sizes.m)?;
+                Ok(Self::Fresh(PlanOptions { effort: PlanOptions::on_the_fly(options.request).effort, ..options }))
+            }
             Some(path) => {
                 let plan = read_plan(path)?;
                 let layer = layer(plan, source.layer.as_deref(), &input.layer);
@@ -58,7 +61,7 @@ impl Planning {
     }
 }
 
-/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given.
+/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given. Without a limit of effort.
 ///
 /// # Errors
 /// A budget outside 1 to `m`.
@@ -69,7 +72,7 @@ pub(crate) fn options(request: &RequestOptions, common: &CommonOptions, m: usize
         (None, None) if common.has_budget() => Request::Units(common.budget(m)?),
         (None, None) => Request::default(),
     };
-    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), rows: None })
+    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), ..PlanOptions::default() })
 }
 
 /// A stored plan.

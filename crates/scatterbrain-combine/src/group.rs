@@ -200,6 +200,12 @@ impl<'a> Summaries<'a> {
         Self { pairs: true, ..Self::default() }
     }
 
+    /// Whether what the background of `parts` prepares is there, or nothing is to be prepared.
+    pub(crate) fn has(&self, parts: &Parts) -> bool {
+        let known = |background| self.prepared.iter().any(|p| Arc::ptr_eq(p.background, background));
+        parts.background.as_ref().is_none_or(known)
+    }
+
     /// What the background of `parts` has prepared, if there is one.
     ///
     /// # Errors
@@ -211,7 +217,8 @@ impl<'a> Summaries<'a> {
         let at = match known {
             Some(at) => at,
             None => {
-                let summary = background.prepare(&KeyHead { pairs, ..*keys })?;
+                let shared: Vec<_> = self.prepared.iter().filter_map(|p| p.summary.share()).collect();
+                let summary = background.prepare_sharing(&KeyHead { pairs, ..*keys }, &shared)?;
                 self.prepared.push(Prepared { background, pairs, summary });
                 self.prepared.len() - 1
             }

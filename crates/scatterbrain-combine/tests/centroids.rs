@@ -117,5 +117,6 @@ fn large_logits_keep_rows_inside_the_values() {
 
 #[test]
 fn no_centroid_is_refused() {
+    assert!(CentroidBackground::of_blocks(0).unwrap_err().to_string().starts_with("n_centroids: "));
     assert!(CentroidBackground::new(0, Seed(1)).unwrap_err().to_string().starts_with("n_centroids: "));
 }

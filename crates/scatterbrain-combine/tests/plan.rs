@@ -81,7 +81,7 @@ impl Data {
     }
 
     fn plan(&self, mask: &Mask<'_>, request: Request) -> LayerPlan {
-        let options = PlanOptions { request, seed: Some(SEED), rows: None };
+        let options = PlanOptions { request, seed: Some(SEED), ..PlanOptions::default() };
         self.with(|q, k, v| plan(q, k, v, mask, &options, &Options::default())).unwrap()
     }
 
@@ -113,7 +113,8 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::Uniform => Method::low_rank(FeatureBackground::new(Constant::new(D).unwrap())),
         Config::Centroids { centroids } => Method::low_rank(far(centroids)),
         Config::Window { keys, sinks, centroids } => {
-            Method::scatterbrain(window(keys).with_sinks(sinks), far(centroids))
+            let blocks = CentroidBackground::of_blocks(centroids).unwrap();
+            Method::scatterbrain(window(keys).with_sinks(sinks), blocks)
         }
         Config::QuantisedTopK { keys, centroids: 0 } => Method::sparse(QuantisedTopK::new(keys).unwrap()),
         Config::QuantisedTopK { keys, centroids } => {
@@ -220,6 +221,41 @@ fn a_plan_of_even_rows_keeps_its_promise_on_odd_ones() {
         let kept = errors(&odd, &mask, &Method::planned(planned));
         assert!(kept.iter().all(|&e| e <= 2.0 * error), "{kept:?}");
         assert!(kept.iter().filter(|&&e| e <= error).count() + 1 >= heads, "{kept:?}");
+    }
+}
+
+#[test]
+fn a_plan_on_the_fly_keeps_its_promise() {
+    let error = 0.1;
+    let request = PlanOptions { seed: Some(SEED), ..PlanOptions::on_the_fly(Request::Error(error)) };
+    for mask in [Mask::default(), Mask::causal()] {
+        let data = Data::of_positions(4, 2000, 1, 0, 2000);
+        let planned = data.with(|q, k, v| plan(q, k, v, &mask, &request, &Options::default())).unwrap();
+        assert!(planned.rows <= 48);
+        assert!(planned.heads.iter().filter(|head| !head.is_fallback()).count() >= 2, "{planned:?}");
+        let kept = errors(&data, &mask, &Method::planned(planned));
+        assert!(kept.iter().all(|&e| e <= 2.0 * error), "{kept:?}");
+    }
+}
+
+#[test]
+fn without_effort_heads_are_left_to_exact_attention_unseen() {
+    let data = Data::of_positions(4, 2000, 1, 0, 2000);
+    let with = |effort, request| {
+        let options = PlanOptions { request, effort: Some(effort), seed: Some(SEED), ..PlanOptions::default() };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default()))
+    };
+    let unseen = with(0.0, Request::Error(0.1)).unwrap();
+    assert!(unseen.rows == 0 && unseen.heads.iter().all(HeadPlan::is_fallback));
+    // It can be applied and stored as any other.
+    assert!(data.attend(&Mask::causal(), &Method::planned(unseen)).is_ok());
+    // All that there is, however dear, for what is compared.
+    assert_eq!(with(0.0, Request::Units(50)), Ok(data.plan(&Mask::causal(), Request::Units(50))));
+    // More effort than a search takes is no limit.
+    assert_eq!(with(100.0, Request::Error(0.1)), Ok(data.plan(&Mask::causal(), Request::Error(0.1))));
+    for effort in [-0.1, f64::NAN] {
+        let refused = with(effort, Request::Error(0.1));
+        assert!(matches!(refused, Err(Error::Invalid { argument: "effort", .. })), "{refused:?}");
     }
 }
 

@@ -19,8 +19,10 @@
 use crate::kernel::{PANEL, gather_rows};
 use crate::{HeadMask, Level, Matrix, Result};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Queries in a tile. Keys of a background are blocked by the same number, so that the diagonal of a causal
 /// tile is one block.
@@ -291,6 +293,15 @@ pub trait Background: Send + Sync + Debug {
     /// Where the head's shape does not fit.
     fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>>;
 
+    /// [`Background::prepare`] beside backgrounds that have seen the same keys and values: what they share
+    /// ([`Summary::share`]) need not be made again. The result is the same to the bit.
+    ///
+    /// # Errors
+    /// As [`Background::prepare`].
+    fn prepare_sharing<'a>(&'a self, keys: &KeyHead<'a>, _shared: &[Shared]) -> Result<Box<dyn Summary + 'a>> {
+        self.prepare(keys)
+    }
+
     /// Whether weights can depend on later tokens.
     fn causality(&self) -> Causality;
 
@@ -303,6 +314,9 @@ pub trait Background: Send + Sync + Debug {
     }
 }
 
+/// What a summary has made that others can use, of a type that the makers know.
+pub type Shared = Arc<dyn Any + Send + Sync>;
+
 /// A background that has seen its keys and values.
 pub trait Summary: Send + Sync {
     /// The background of a tile: features of its queries and sums over all visible keys. `selection` is the support's,
@@ -313,6 +327,11 @@ pub trait Summary: Send + Sync {
     /// that its weights on those are 0, and every query is taken once, with the whole of its support.
     fn extends(&self) -> bool {
         false
+    }
+
+    /// What other backgrounds of its kind can be prepared from ([`Background::prepare_sharing`]).
+    fn share(&self) -> Option<Shared> {
+        None
     }
 
     /// The clusters of keys that it stands on, where it has any.

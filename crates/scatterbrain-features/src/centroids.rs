@@ -13,7 +13,7 @@
 //! **Clusters.** Where every row sees the same keys, they are found by k-means over the keys. Under a causal mask or a
 //! window, they are blocks of ⌈L/C⌉ consecutive keys; a row uses the blocks that lie inside its interval whole, and gives
 //! each key of the ragged ends its own weight e^{s·q·k_j}. A block depends on its own keys alone, so no row is touched, to
-//! the bit, by later tokens.
+//! the bit, by later tokens. They can be asked for under every mask ([`CentroidBackground::of_blocks`]).
 //!
 //! **Range.** The log-scale of a row is the largest s·q·μ_c + ln n_c of the clusters that it sees (keys of ragged ends are
 //! clusters of one), so a row's denominator lies between 1 and the number of its clusters, whatever its logits.
@@ -51,6 +51,7 @@ use std::ops::Range;
 pub struct CentroidBackground {
     n_centroids: usize,
     seed: Seed,
+    blocks: bool,
 }
 
 impl CentroidBackground {
@@ -62,7 +63,16 @@ impl CentroidBackground {
         if n_centroids == 0 {
             return Err(Error::invalid("n_centroids", "at least 1", 0));
         }
-        Ok(Self { n_centroids, seed })
+        Ok(Self { n_centroids, seed, blocks: false })
+    }
+
+    /// Clusters are blocks of consecutive keys under every mask: nothing is searched for, and where neighbours are alike,
+    /// as frames of sound are, the error is the same.
+    ///
+    /// # Errors
+    /// No centroid.
+    pub fn of_blocks(n_centroids: usize) -> Result<Self> {
+        Ok(Self { blocks: true, ..Self::new(n_centroids, Seed(0))? })
     }
 
     /// The cluster of every valid key, numbered from 0; for inspection.
@@ -73,7 +83,7 @@ impl CentroidBackground {
 
     fn partition(&self, keys: &KeyHead<'_>) -> Partition {
         let length = keys.mask.length();
-        if keys.mask.is_causal() || keys.mask.has_window() || self.n_centroids >= length {
+        if self.blocks || keys.mask.is_causal() || keys.mask.has_window() || self.n_centroids >= length {
             return Partition::Blocks { size: length.div_ceil(self.n_centroids).max(1), length };
         }
         let rows = keys.key.head_rows(length);

@@ -76,7 +76,7 @@ impl Swap {
                 let stored = state.planned.get(&site.to_string()).cloned();
                 let start = Instant::now();
                 let request = self.request.unwrap_or(Request::Units(units));
-                let options = PlanOptions { request, seed: Some(self.seed), rows: None };
+                let options = PlanOptions { seed: Some(self.seed), ..PlanOptions::on_the_fly(request) };
                 let plan = stored.map_or_else(|| inputs.plan(&options), Ok)?;
                 state.planning_seconds += start.elapsed().as_secs_f64();
                 ScatterbrainAttention::planned(plan)

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// | `Exact` | every visible pair | – | – |
 /// | `Uniform` | – | mean of visible values | 2 |
 /// | `Centroids` | – | C cluster centroids | 2C |
-/// | `Window` | a window of b keys, the first s keys | C centroids, if any | b + s + 2C |
+/// | `Window` | a window of b keys, the first s keys | centroids of C blocks of keys, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
 /// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum Config {
         keys: usize,
         /// First keys beside it.
         sinks: usize,
-        /// Clusters of keys for the others; 0: none.
+        /// Blocks of consecutive keys for the others; 0: none.
         centroids: usize,
     },
     /// The largest logits by a scan of quantised keys ([`QuantisedTopK`]).
@@ -78,6 +78,7 @@ pub(crate) struct Setting {
 enum FarField {
     Mean,
     Centroids(usize),
+    Blocks(usize),
     Scan { keys: usize, steps: u8, skip: f32 },
 }
 
@@ -88,7 +89,7 @@ impl Config {
             None => 0,
             Some(FarField::Mean) => 2,
             Some(FarField::Scan { keys, .. }) => keys.saturating_mul(2),
-            Some(FarField::Centroids(count)) => count.saturating_mul(2),
+            Some(FarField::Centroids(count) | FarField::Blocks(count)) => count.saturating_mul(2),
         };
         Some(far.saturating_add(self.keys()?))
     }
@@ -122,7 +123,9 @@ impl Config {
         match self {
             Config::Uniform => Some(FarField::Mean),
             Config::Scan { keys, steps, skip } => Some(FarField::Scan { keys, steps, skip }),
-            _ => Some(self.centroids()).filter(|&count| count > 0).map(FarField::Centroids),
+            _ if self.centroids() == 0 => None,
+            Config::Window { centroids, .. } => Some(FarField::Blocks(centroids)),
+            _ => Some(FarField::Centroids(self.centroids())),
         }
     }
 
@@ -175,6 +178,7 @@ impl FarField {
         Ok(match self {
             FarField::Mean => Arc::new(FeatureBackground::new(Constant::new(setting.head_dim)?)),
             FarField::Centroids(count) => Arc::new(CentroidBackground::new(count, setting.seed)?),
+            FarField::Blocks(count) => Arc::new(CentroidBackground::of_blocks(count)?),
             FarField::Scan { keys, steps, skip } => Arc::new(scan(keys, steps, skip)?),
         })
     }

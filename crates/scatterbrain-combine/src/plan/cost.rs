@@ -7,14 +7,15 @@
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
-//!                  + KMEANS·m·C·d where every row sees the same keys
+//!                  + KMEANS·m·C·d where every row sees the same keys and C are no blocks
 //! a row            (d + d_v)·COLUMN, and OTHER where it is not exact
 //! ```
 //!
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends. Nanoseconds of one core of the machine of `benches/record`,
 //! fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
-//! captures of SmolLM2 and Whisper; only ratios matter.
+//! captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
+//! what trials of a plan cost.
 
 use super::Config;
 use scatterbrain_core::Mask;
@@ -39,7 +40,7 @@ const PRODUCT: f64 = 0.022;
 const SOFTMAX: f64 = 0.3;
 const SCAN: f64 = 0.0075;
 const CHOOSE: f64 = 1.95;
-const QUANTISE: f64 = 0.5;
+const QUANTISE: f64 = 0.8;
 const CODE: f64 = 0.0075;
 const EACH: f64 = 0.55;
 const SCANNED: f64 = 300.0;
@@ -49,12 +50,14 @@ const UNION: f64 = 3.5;
 const GATHERED: f64 = 0.036;
 const CLUSTERED: f64 = 0.06;
 const COPIED: f64 = 3.0;
-const SUM: f64 = 1.2;
+const SUM: f64 = 0.4;
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
-const KMEANS: f64 = 0.13;
+const KMEANS: f64 = 0.2;
 const COLUMN: f64 = 1.6;
 const OTHER: f64 = 100.0;
+const SCATTERED: f64 = 1.5;
+const SCATTERED_UNDER_MASK: f64 = 2.0;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -67,6 +70,26 @@ impl Shape {
     /// Keys that a row sees, on average.
     fn seen(&self) -> f64 {
         self.pairs / self.n as f64
+    }
+
+    /// An exact pair.
+    fn pair(&self) -> f64 {
+        (self.d + self.d_v) as f64 * PRODUCT + SOFTMAX
+    }
+
+    /// A pair of a query and a centroid.
+    fn weight(&self) -> f64 {
+        (self.d + self.d_v) as f64 * PRODUCT + WEIGHT
+    }
+
+    /// Keys at the end of a row that fill no block.
+    fn ragged(&self, blocks: usize) -> f64 {
+        (self.m / blocks) as f64 / 2.0
+    }
+
+    /// An exact pair of a list.
+    fn gathered(&self) -> f64 {
+        (self.d + self.d_v) as f64 * GATHERED + SOFTMAX
     }
 
     /// The share of pairs that is exact where every row takes up to `keys`.
@@ -86,58 +109,98 @@ pub(crate) struct Spent {
 
 /// Cost over that of exact attention.
 pub(crate) fn relative(config: Config, shape: &Shape, spent: Spent) -> f64 {
-    nanoseconds(config, shape, spent) / nanoseconds(Config::Exact, shape, Spent { exact: 1.0, scanned: 0.0 })
+    time(config, shape, spent).total() / exact(shape)
 }
 
-fn nanoseconds(config: Config, shape: &Shape, spent: Spent) -> f64 {
+/// Nanoseconds of exact attention.
+pub(crate) fn exact(shape: &Shape) -> f64 {
+    time(Config::Exact, shape, Spent { exact: 1.0, scanned: 0.0 }).total()
+}
+
+/// Nanoseconds of a configuration on some `rows` of a head, and of what it prepares of the head unless that is `prepared`.
+pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) -> f64 {
+    let all = Spent { exact: shape.share(config.keys()), scanned: 1.0 };
+    let Time { setup, rows: mut of_all } = time(config, shape, all);
+    if let Config::Window { keys, sinks, centroids } = config {
+        // Their windows lie apart: the keys of each are listed. So do ragged ends, which a panel goes through for all.
+        let listed = ((keys + sinks) as f64).min(shape.seen()) * shape.gathered();
+        let block = ((keys + sinks + PANEL) as f64).min(shape.seen()) * shape.pair();
+        let ragged = if shape.dense || centroids == 0 { 0.0 } else { shape.ragged(centroids) * shape.weight() };
+        of_all += shape.n as f64 * (listed - block + ragged * (PANEL - 1) as f64);
+    }
+    let support = matches!(config, Config::QuantisedTopK { .. });
+    let setup = if prepared && !support { 0.0 } else { setup };
+    let scattered = if shape.dense { SCATTERED } else { SCATTERED_UNDER_MASK };
+    setup + scattered * of_all * rows as f64 / shape.n as f64
+}
+
+/// Nanoseconds: of what is prepared once, and of all rows.
+struct Time {
+    setup: f64,
+    rows: f64,
+}
+
+impl Time {
+    fn total(&self) -> f64 {
+        self.setup + self.rows
+    }
+}
+
+fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
     let share = spent.exact;
     let Shape { n, m, d, d_v, pairs, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
-    let pair = both * PRODUCT + SOFTMAX;
+    let pair = shape.pair();
     let rows = n * both * COLUMN;
     let support = match config {
-        Config::Exact => return pairs * pair + rows,
-        Config::Uniform | Config::Centroids { .. } => 0.0,
+        Config::Exact => return Time { setup: 0.0, rows: pairs * pair + rows },
+        Config::Uniform | Config::Centroids { .. } => Time { setup: 0.0, rows: 0.0 },
         Config::Scan { skip, .. } => {
-            let scan = pairs * spent.scanned * (both * CODE + EACH) + m * both * QUANTISE + n * SCANNED;
-            let routes = if skip > 0.0 { routes(shape) } else { 0.0 };
-            scan + routes + pairs * share * (both * LISTED + HEAVY)
+            let scan = pairs * spent.scanned * (both * CODE + EACH) + n * SCANNED;
+            let heavy = pairs * share * (both * LISTED + HEAVY);
+            let routes = if skip > 0.0 { routes(shape) } else { Time { setup: 0.0, rows: 0.0 } };
+            Time { setup: m * both * QUANTISE + routes.setup, rows: scan + routes.rows + heavy }
         }
-        Config::Window { keys, sinks, .. } => n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair,
+        Config::Window { keys, sinks, .. } => {
+            Time { setup: 0.0, rows: n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair }
+        }
         Config::QuantisedTopK { .. } => {
             let union = 1.0 - (1.0 - share).powf(UNION);
-            pairs * (d * SCAN + CHOOSE) + m * d * QUANTISE + pairs * union * (both * GATHERED + SOFTMAX)
+            let rows = pairs * (d * SCAN + CHOOSE) + pairs * union * shape.gathered();
+            Time { setup: m * d * QUANTISE, rows }
         }
     };
-    support + background(config, shape, share) + rows + n * OTHER
+    let far = background(config, shape, share);
+    Time { setup: support.setup + far.setup, rows: support.rows + far.rows + rows + n * OTHER }
 }
 
 /// Clusters of a scan: what is set up, and what a row asks of them.
-fn routes(shape: &Shape) -> f64 {
+fn routes(shape: &Shape) -> Time {
     let Shape { n, m, d, d_v, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
     let clusters = 1.4 * (if shape.dense { m } else { m / 2.0 }).sqrt();
-    CLUSTERED * m * clusters * d + COPIED * m * both + n * clusters * (both * PRODUCT + WEIGHT)
+    Time { setup: CLUSTERED * m * clusters * d + COPIED * m * both, rows: n * clusters * shape.weight() }
 }
 
-fn background(config: Config, shape: &Shape, share: f64) -> f64 {
+fn background(config: Config, shape: &Shape, share: f64) -> Time {
     let Shape { n, m, d, d_v, pairs, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
     let mean = config == Config::Uniform;
     let count = if mean { 1.0 } else { config.centroids() as f64 };
     if count == 0.0 {
-        return 0.0;
+        return Time { setup: 0.0, rows: 0.0 };
     }
-    let weight = both * PRODUCT + WEIGHT;
+    let weight = shape.weight();
+    let blocks = mean || matches!(config, Config::Window { .. });
+    let kmeans = if shape.dense && !blocks { KMEANS * m * count * d } else { 0.0 };
     let sums = if shape.boolean {
         pairs * weight
     } else if shape.dense {
-        let clusters = if mean { 0.0 } else { KMEANS * m * count * d };
-        clusters + n * count * weight
+        n * count * weight
     } else {
         // Clusters are blocks of keys, of which a row has half a one at its end.
-        let ragged = if mean { PANEL as f64 } else { m / count / 2.0 };
+        let ragged = if mean { PANEL as f64 } else { shape.ragged(config.centroids()) };
         n * (count * shape.seen() / m + ragged) * weight
     };
-    m * both * SUM + sums + share * pairs * ENTRY
+    Time { setup: m * both * SUM + kmeans, rows: sums + share * pairs * ENTRY }
 }

@@ -67,7 +67,7 @@ pub struct LayerPlan {
     pub request: Request,
     /// Of sampled rows and k-means.
     pub seed: Seed,
-    /// Rows sampled a head and batch entry.
+    /// Rows sampled a head and batch entry; 0 where the effort did not suffice for a look.
     pub rows: usize,
     /// Whether the input was causal.
     pub causal: bool,
@@ -159,7 +159,6 @@ impl LayerPlan {
     /// Refuses figures that no planner writes.
     fn check(&self) -> Result<()> {
         let counts = [
-            ("plan.rows", self.rows),
             ("plan.n", self.n),
             ("plan.m", self.m),
             ("plan.head_dim", self.head_dim),

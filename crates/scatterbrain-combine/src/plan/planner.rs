@@ -4,8 +4,8 @@
 //! for each head:
 //!     exact attention of some rows, one of each stratum
 //!     for each family of configurations:        # they differ in one parameter
-//!         bisect for the cheapest member whose error bound keeps the request, among those cheaper than the best so far;
-//!         give up where a member misses the request by far
+//!         search for the cheapest member whose error bound keeps the request, among those cheaper than the best so far;
+//!         give up where a member misses the request by far, or the next trial would cost more than is left
 //! ```
 
 use super::config::{self, Config, Setting};
@@ -26,10 +26,17 @@ const FEWEST_ROWS: usize = 48;
 const MOST_ROWS: usize = 256;
 /// Sinks of a window.
 const SINKS: usize = 4;
-/// Centroids beside a window. Heads of a group share them with [`Config::Centroids`].
+/// Of the effort, what exact rows may take.
+const ROWS_EFFORT: f64 = 0.3;
+/// Centroids beside a window.
 const CENTROIDS: usize = 32;
-/// Heavy shares and their steps, from cheap to dear.
-const SCANS: [(usize, u8); 5] = [(16, 15), (16, 31), (32, 63), (64, 127), (256, 127)];
+/// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
+const SCANS: [(usize, u8, f64); 5] =
+    [(16, 15, 0.06), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
+/// One of them.
+const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
+/// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
+const SURE: f64 = 1.5;
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
@@ -77,8 +84,44 @@ pub struct PlanOptions {
     pub request: Request,
     /// Of the sampled rows and of k-means; the same seed gives the same plan for any number of threads.
     pub seed: Option<Seed>,
-    /// Rows to sample a head and batch entry; some n/80, but at least 48 and at most 256, where absent.
+    /// Rows to sample a head and batch entry; some n/80, but at least 48 and at most 256, where absent, or fewer where
+    /// `effort` asks for it.
     pub rows: Option<usize>,
+    /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it; the
+    /// checks that every call makes are not counted. Where it does not suffice for a look at sixteen rows, heads are left to
+    /// exact attention unseen. It does not bind requests in units or time, which compare all that there is. Absent: no limit,
+    /// for plans that are stored.
+    /// [`PlanOptions::on_the_fly`] has one.
+    pub effort: Option<f64>,
+}
+
+impl PlanOptions {
+    /// For a plan that is used once: an effort of 0.1.
+    pub fn on_the_fly(request: Request) -> Self {
+        Self { request, effort: Some(0.1), ..Self::default() }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.request.check()?;
+        match self.effort {
+            Some(effort) if effort.is_nan() || effort < 0.0 => Err(Error::invalid("effort", "at least 0", effort)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rows to sample of `n`.
+    fn count_rows(&self, n: usize) -> Result<usize> {
+        let panels = |rows: usize| rows / PANEL * PANEL;
+        let most = match (self.effort, self.request) {
+            (Some(effort), Request::Error(_)) => panels((n as f64 * effort * ROWS_EFFORT) as usize),
+            _ => usize::MAX,
+        };
+        match self.rows {
+            Some(rows) if rows < 2 => Err(Error::invalid("rows", "at least 2", rows)),
+            Some(rows) => Ok(rows),
+            None => Ok(panels(n / ROWS_PART).clamp(FEWEST_ROWS, MOST_ROWS).min(most)),
+        }
+    }
 }
 
 /// A plan for the heads of one layer from an input of it.
@@ -86,11 +129,12 @@ pub struct PlanOptions {
 /// Arguments as of [`attend`](crate::attend).
 ///
 /// # Errors
-/// As [`attend`](crate::attend), a request that nothing could keep (not a finite number above 0), fewer than 2 rows.
+/// As [`attend`](crate::attend), a request that nothing could keep (not a finite number above 0), fewer than 2 rows, an
+/// effort below 0.
 ///
 /// # Cost
 /// Some rows of exact attention, and some ten configurations on the same rows with what they prepare of a head (k-means,
-/// quantising).
+/// quantising); [`PlanOptions::effort`] limits it.
 ///
 /// ```
 /// use scatterbrain_combine::Options;
@@ -111,13 +155,10 @@ pub fn plan(
     plan: &PlanOptions,
     options: &Options,
 ) -> Result<LayerPlan> {
-    plan.request.check()?;
+    plan.check()?;
     let call = Call::new(query, key, value, mask, options)?;
     let (sizes, d) = (call.sizes, query.shape()[3]);
-    let rows = plan.rows.unwrap_or((sizes.n / ROWS_PART / PANEL * PANEL).clamp(FEWEST_ROWS, MOST_ROWS));
-    if rows < 2 {
-        return Err(Error::invalid("rows", "at least 2", rows));
-    }
+    let rows = plan.count_rows(sizes.n)?;
     // Values too large for a background are not too large for exact attention.
     let (extents, grown) = match call.check_ranges(true) {
         Ok(extents) => (extents, true),
@@ -125,9 +166,10 @@ pub fn plan(
     };
     let seed = plan.seed.unwrap_or(Seed(0));
     let shape = Shape::new(sizes.n, sizes.m, d, sizes.d_v, mask);
-    let families = if grown { families(plan.request, &shape) } else { Vec::new() };
+    let families = if grown && rows > 0 { families(plan.request, &shape) } else { Vec::new() };
     let setting = Setting { head_dim: d, causal: mask.causal, seed };
-    let planner = Planner { call: &call, request: plan.request, shape, families, rows, seed };
+    let effort = plan.effort.unwrap_or(f64::INFINITY) * cost::exact(&shape);
+    let planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort };
     let heads = planner.heads(&extents, &setting)?;
     Ok(LayerPlan {
         request: plan.request,
@@ -144,7 +186,28 @@ pub fn plan(
 }
 
 /// Configurations that differ in one parameter, from cheap to dear: their errors fall.
-type Family = Vec<Config>;
+struct Family {
+    configs: Vec<Config>,
+    /// Bounds of errors as they mostly are; none: nothing is known of them.
+    expected: Vec<f64>,
+    /// Whether only flat rows have a small error by it.
+    flat: bool,
+}
+
+impl Family {
+    fn new(configs: impl IntoIterator<Item = Config>) -> Self {
+        Family { configs: configs.into_iter().collect(), expected: Vec::new(), flat: false }
+    }
+
+    fn scans() -> Self {
+        let expected = SCANS.iter().map(|scan| scan.2).collect();
+        Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
+    }
+
+    fn flat(configs: impl IntoIterator<Item = Config>) -> Self {
+        Family { flat: true, ..Self::new(configs) }
+    }
+}
 
 /// What may be chosen from.
 fn families(request: Request, shape: &Shape) -> Vec<Family> {
@@ -157,16 +220,18 @@ fn families(request: Request, shape: &Shape) -> Vec<Family> {
             let keys = || (0..=8).map(|step| part(2f64.powf(f64::from(step) / 2.0) / 64.0));
             let centroids = [CENTROIDS, 4 * CENTROIDS].map(|centroids| Config::Centroids { centroids });
             vec![
-                vec![Config::Uniform],
-                centroids.to_vec(),
-                keys().map(|keys| Config::Window { keys, sinks: SINKS, centroids: CENTROIDS }).collect(),
-                SCANS.map(|(keys, steps)| Config::Scan { keys, steps, skip: 0.0 }).to_vec(),
-                keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS }).collect(),
+                Family::new(keys().map(|keys| Config::Window { keys, sinks: SINKS, centroids: CENTROIDS })),
+                Family::scans(),
+                Family::flat([Config::Uniform]),
+                Family::flat(centroids),
+                Family::new(keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS })),
             ]
         }
     };
+    // Only centroids are left out, and they expect nothing: places stay those of `expected`.
     let fits = |config: &Config| config.keys().is_some_and(|keys| keys <= m) && config.centroids() <= m / 2;
-    families.into_iter().map(|family| family.into_iter().filter(fits).collect()).collect()
+    let fitting = |family: Family| Family { configs: family.configs.into_iter().filter(fits).collect(), ..family };
+    families.into_iter().map(fitting).collect()
 }
 
 /// Splits of a budget in units.
@@ -182,7 +247,15 @@ fn within(units: usize) -> Vec<Family> {
     let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
     let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
     let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
-    vec![all.filter(|config| config.units().is_some_and(|u| u <= units)).collect()]
+    vec![Family::new(all.filter(|config| config.units().is_some_and(|u| u <= units)))]
+}
+
+/// What planning a head may still cost.
+struct Effort {
+    /// Nanoseconds.
+    left: f64,
+    /// Whether the group has been scanned: other scans share what was prepared.
+    scanned: bool,
 }
 
 struct Planner<'a> {
@@ -192,11 +265,17 @@ struct Planner<'a> {
     families: Vec<Family>,
     rows: usize,
     seed: Seed,
+    /// Nanoseconds a head.
+    effort: f64,
 }
 
 impl Planner<'_> {
     fn heads(&self, extents: &[GroupExtent], setting: &Setting) -> Result<Vec<HeadPlan>> {
-        let parts = self.families.iter().map(|family| config::parts(family, setting)).collect::<Result<Vec<_>>>()?;
+        if self.families.is_empty() {
+            return Ok(vec![HeadPlan::EXACT; self.call.group_size() * self.call.sizes.kv_heads]);
+        }
+        let parts = |family: &Family| config::parts(&family.configs, setting);
+        let parts = self.families.iter().map(parts).collect::<Result<Vec<_>>>()?;
         let groups = (0..self.call.sizes.kv_heads).into_par_iter();
         let options = groups.map(|kv_head| self.group(kv_head, extents, &parts)).collect::<Result<Vec<_>>>()?;
         let options: Vec<Vec<HeadPlan>> = options.into_iter().flatten().collect();
@@ -215,9 +294,15 @@ impl Planner<'_> {
         };
         let keys: Vec<KeyRows<'_>> = (0..self.call.sizes.batch).map(keys).collect();
         let mut group = Group::new(self.call, kv_head, &keys, extents, self.rows, self.seed);
+        // What a head leaves, the next ones have; what is prepared for one, others use.
+        let mut effort = Effort { left: 0.0, scanned: false };
         (0..self.call.group_size())
             .map(|head| match self.request {
-                Request::Error(error) => Ok(vec![self.cheapest(&mut group, head, parts, error)?]),
+                Request::Error(error) => {
+                    effort.left += self.effort - cost::trial(Config::Exact, &self.shape, self.rows, true);
+                    let mut search = Search { planner: self, group: &mut group, head, error, effort: &mut effort };
+                    Ok(vec![search.cheapest(parts)?])
+                }
                 Request::Time(_) => self.all(&mut group, head, parts),
                 Request::Units(_) => {
                     let tried = self.all(&mut group, head, parts)?.into_iter();
@@ -229,47 +314,11 @@ impl Planner<'_> {
             .collect()
     }
 
-    /// The cheapest configuration whose bound is at most `error`.
-    fn cheapest<'b>(
-        &self,
-        group: &mut Group<'b>,
-        head: usize,
-        parts: &'b [Vec<Parts>],
-        error: f64,
-    ) -> Result<HeadPlan> {
-        let mut best = HeadPlan { cost: WORTH, ..HeadPlan::EXACT };
-        // k-means is dear to try, and centroids alone hardly come to a sixth of the error of the mean.
-        let mut spiky = false;
-        for (family, parts) in self.families.iter().zip(parts) {
-            if spiky && matches!(family.first(), Some(Config::Centroids { .. })) {
-                continue;
-            }
-            let (mut low, mut high) = (0, family.partition_point(|&config| self.least_cost(config) < best.cost));
-            while low < high {
-                let middle = (low + high) / 2;
-                let outcome = group.evaluate(head, family[middle], &parts[middle], error)?;
-                if outcome.bound <= error {
-                    let option = self.option(family[middle], &outcome);
-                    if option.cost < best.cost {
-                        best = option;
-                    }
-                    high = middle;
-                } else if outcome.error > FAR * error {
-                    spiky |= family[middle] == Config::Uniform;
-                    break;
-                } else {
-                    low = middle + 1;
-                }
-            }
-        }
-        Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
-    }
-
     /// Every configuration, and exact attention.
     fn all<'b>(&self, group: &mut Group<'b>, head: usize, parts: &'b [Vec<Parts>]) -> Result<Vec<HeadPlan>> {
         let mut options = vec![HeadPlan::EXACT];
         for (family, parts) in self.families.iter().zip(parts) {
-            for (&config, parts) in family.iter().zip(parts) {
+            for (&config, parts) in family.configs.iter().zip(parts) {
                 let outcome = group.evaluate(head, config, parts, f64::INFINITY)?;
                 if outcome.bound.is_finite() {
                     options.push(self.option(config, &outcome));
@@ -296,6 +345,113 @@ impl Planner<'_> {
     fn least_cost(&self, config: Config) -> f64 {
         let spent = Spent { exact: self.shape.share(config.keys()), scanned: 1.0 };
         cost::relative(config, &self.shape, spent)
+    }
+}
+
+/// The search for what keeps an error of one head.
+///
+/// Windows are tried before scans, which they may save, but leave enough for the scan that most heads end with.
+struct Search<'a, 'b, 'c> {
+    planner: &'a Planner<'a>,
+    group: &'a mut Group<'c>,
+    head: usize,
+    error: f64,
+    effort: &'b mut Effort,
+}
+
+impl<'c> Search<'_, '_, 'c> {
+    /// The cheapest configuration whose bound is at most the error.
+    fn cheapest(&mut self, parts: &'c [Vec<Parts>]) -> Result<HeadPlan> {
+        let mut best = HeadPlan { cost: WORTH, ..HeadPlan::EXACT };
+        // k-means is dear to try, and centroids alone hardly come to a sixth of the error of what has centroids too.
+        let mut spiky = false;
+        for (family, parts) in self.planner.families.iter().zip(parts) {
+            if spiky && family.flat {
+                continue;
+            }
+            spiky |= match family.expected.is_empty() {
+                true => self.bisect(family, parts, &mut best)?,
+                false => self.walk(family, parts, &mut best)?,
+            };
+        }
+        Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
+    }
+
+    /// Members that may cost less than the best, tried by halves. Whether one missed the error by far.
+    fn bisect(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
+        let (mut low, mut high) = (0, self.worthwhile(family, best));
+        while low < high {
+            let middle = (low + high) / 2;
+            let Some(outcome) = self.attempt(family.configs[middle], &parts[middle], best)? else { break };
+            if outcome.bound <= self.error {
+                high = middle;
+            } else if outcome.error > FAR * self.error {
+                return Ok(true);
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(false)
+    }
+
+    /// From the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
+    /// says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error by far.
+    fn walk(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
+        let Family { configs, expected, .. } = family;
+        let count = self.worthwhile(family, best);
+        let keeps = |factor: f64| expected[..count].iter().position(|e| factor * e <= self.error);
+        let mut tried = vec![false; count];
+        let again = cost::trial(SCAN, &self.planner.shape, self.planner.rows, true);
+        let sure = if self.cost_of_scan() + again > self.effort.left { SURE } else { 1.0 };
+        let mut next = keeps(sure).or(count.checked_sub(1));
+        while let Some(at) = next.filter(|&at| !tried[at]) {
+            tried[at] = true;
+            let Some(outcome) = self.attempt(configs[at], &parts[at], best)? else { break };
+            if outcome.error > FAR * self.error {
+                return Ok(true);
+            }
+            let known = if outcome.bound.is_finite() { outcome.bound } else { outcome.error };
+            let expects = |i: usize| known * expected[i] / expected[at] <= self.error;
+            next = match outcome.bound <= self.error {
+                true => (0..at).find(|&i| expects(i)),
+                false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
+            };
+        }
+        Ok(false)
+    }
+
+    /// What a trial of a scan would cost.
+    fn cost_of_scan(&self) -> f64 {
+        cost::trial(SCAN, &self.planner.shape, self.planner.rows, self.effort.scanned)
+    }
+
+    /// How many members may cost less than the best.
+    fn worthwhile(&self, family: &Family, best: &HeadPlan) -> usize {
+        family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
+    }
+
+    /// A trial, if there is effort left for it; the best is what it was, or that.
+    fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan) -> Result<Option<Outcome>> {
+        let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
+        let prepared = self.group.has(parts) || scan && self.effort.scanned;
+        let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
+        let reserve = match config {
+            Config::Window { .. } if planner.least_cost(SCAN) < best.cost => self.cost_of_scan(),
+            _ => 0.0,
+        };
+        if cost(planner.rows) + reserve > self.effort.left {
+            return Ok(None);
+        }
+        self.effort.scanned |= scan;
+        let outcome = self.group.evaluate(self.head, config, parts, self.error)?;
+        self.effort.left -= cost(outcome.rows);
+        if outcome.bound <= self.error {
+            let option = planner.option(config, &outcome);
+            if option.cost < best.cost {
+                *best = option;
+            }
+        }
+        Ok(Some(outcome))
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Outcome {
     pub bound: f64,
     /// Pairs over visible pairs.
     pub spent: Spent,
+    /// Rows that were computed.
+    pub rows: usize,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
         Self {
             error: self.error.max(other.error),
             bound: self.bound.max(other.bound),
+            rows: self.rows.max(other.rows),
             spent: Spent {
                 exact: self.spent.exact.max(other.spent.exact),
                 scanned: self.spent.scanned.max(other.spent.scanned),
@@ -93,24 +96,31 @@ impl<'a> Group<'a> {
         Self { entries, scratch }
     }
 
+    /// Whether what the background of `parts` prepares is there.
+    pub(super) fn has(&self, parts: &Parts) -> bool {
+        self.entries.iter().all(|entry| entry.summaries.has(parts))
+    }
+
     /// Tries a configuration on the sampled rows of the group's query head `head`. Stops as soon as their mean error is
     /// known to exceed `most`: error and share are then those of the rows so far, and the bound is infinite.
     ///
     /// # Errors
     /// What its parts refuse.
     pub(super) fn evaluate(&mut self, head: usize, config: Config, parts: &'a Parts, most: f64) -> Result<Outcome> {
-        let mut worst = Outcome { error: 0.0, bound: 0.0, spent: Spent { exact: 0.0, scanned: 0.0 } };
+        let mut worst = Outcome { error: 0.0, bound: 0.0, spent: Spent { exact: 0.0, scanned: 0.0 }, rows: 0 };
         for Entry { rows, keys, summaries, heads } in &mut self.entries {
             let Sample { head, rows: sampled, exact } = &heads[head];
             let summary = summaries.of(keys, parts)?;
             let d_v = keys.value.cols();
             let (mut errors, mut looked, mut visible, mut total) = (Vec::new(), [0u64; 2], 0, 0.0);
+            let mut computed = 0;
             run(head, rows, keys, config, parts, summary, sampled, &mut self.scratch, |at, output, carried| {
                 let rows = exact[at.start * d_v..].chunks_exact(d_v).zip(output.chunks_exact(d_v));
                 errors.extend(rows.filter_map(|(exact, output)| row_error(exact, output)));
                 for row in carried {
                     looked = [looked[0] + u64::from(row.pairs), looked[1] + u64::from(row.scanned)];
                 }
+                computed += at.len();
                 visible += sampled[at].iter().map(|&i| head.mask().visible(i as usize)).sum::<usize>();
                 total = errors.iter().sum();
                 total <= most * sampled.len() as f64
@@ -124,7 +134,7 @@ impl<'a> Group<'a> {
                 bound = f64::INFINITY;
             }
             let [exact, scanned] = looked.map(|pairs| pairs as f64 / visible.max(1) as f64);
-            worst = worst.worse(Outcome { error, bound, spent: Spent { exact, scanned } });
+            worst = worst.worse(Outcome { error, bound, spent: Spent { exact, scanned }, rows: computed });
             if worst.bound == f64::INFINITY {
                 break;
             }

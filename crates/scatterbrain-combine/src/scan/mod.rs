@@ -7,10 +7,10 @@ mod store;
 use panel::{Memory, Panel};
 use routes::Routes;
 use scatterbrain_core::kernel::{self, PANEL};
-use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground};
+use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Shared, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Level, Matrix, Result};
 use serde::{Deserialize, Serialize};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::{Codes, Store};
 
 /// The largest code.
@@ -137,11 +137,25 @@ impl ScanBackground {
 
 impl Background for ScanBackground {
     fn prepare<'a>(&'a self, keys: &KeyHead<'a>) -> Result<Box<dyn Summary + 'a>> {
+        self.prepare_sharing(keys, &[])
+    }
+
+    /// Scans of all pairs differ in what they do with the same codes.
+    fn prepare_sharing<'a>(&'a self, keys: &KeyHead<'a>, shared: &[Shared]) -> Result<Box<dyn Summary + 'a>> {
         // It may have come from a file.
         if let Products::Shares { share, most } = self.products {
             Self::new(share)?.with_steps(most)?.with_skip(self.skip)?;
         }
-        Ok(Box::new(Scan::new(self, keys)?))
+        let known = shared.iter().find_map(|shared| shared.clone().downcast::<Store>().ok());
+        Ok(Box::new(match known {
+            Some(store) if self.skip == 0.0 => Scan::new(self, keys, store, None),
+            _ => {
+                let codes = Codes::new(keys)?;
+                let routes = if self.skip > 0.0 { Routes::new(keys, &codes)? } else { None };
+                let store = if routes.as_ref().is_some_and(Routes::hold_all) { codes.none() } else { codes.in_order() };
+                Scan::new(self, keys, Arc::new(store), routes)
+            }
+        }))
     }
 
     fn causality(&self) -> Causality {
@@ -163,7 +177,7 @@ struct Scan<'a> {
     skip: f32,
     /// `[m, d_v]`.
     value: Matrix<'a>,
-    store: Store,
+    store: Arc<Store>,
     routes: Option<Routes>,
     scale: f32,
     level: Level,
@@ -172,11 +186,8 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(scan: &ScanBackground, keys: &KeyHead<'a>) -> Result<Self> {
-        let codes = Codes::new(keys)?;
-        let routes = if scan.skip > 0.0 { Routes::new(keys, &codes)? } else { None };
-        let store = if routes.as_ref().is_some_and(Routes::hold_all) { codes.none() } else { codes.in_order() };
-        Ok(Self {
+    fn new(scan: &ScanBackground, keys: &KeyHead<'a>, store: Arc<Store>, routes: Option<Routes>) -> Self {
+        Self {
             products: scan.products,
             skip: scan.skip,
             value: keys.value,
@@ -185,7 +196,7 @@ impl<'a> Scan<'a> {
             scale: keys.scale,
             level: keys.level,
             free: Mutex::default(),
-        })
+        }
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
@@ -217,6 +228,10 @@ impl Summary for Scan<'_> {
 
     fn extends(&self) -> bool {
         true
+    }
+
+    fn share(&self) -> Option<Shared> {
+        self.routes.is_none().then(|| self.store.clone() as Shared)
     }
 }
 

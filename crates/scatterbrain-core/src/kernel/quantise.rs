@@ -12,6 +12,9 @@ const LANES: usize = 8;
 /// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// 2⁻¹⁰⁰.
+const TINY: f32 = f32::from_bits(27 << 23);
+
 /// The largest norm, before rounding, of codes of `cols` columns for [`super::scan()`]: two rows of such codes have a product
 /// of at most 2¹⁵ − 1 in magnitude by Cauchy and Schwarz, also after rounding, which moves each by at most √cols/2. It is 0
 /// from 131044 columns.
@@ -60,16 +63,41 @@ impl WithSimd for Quantise<'_> {
         for (j, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
             let row = rows.row(j);
             let largest = largest(row);
-            let steps = if largest > 0.0 { most.min(limit / norm(row, largest)) } else { 0.0 };
-            codes.fill(0);
-            *scale = 0.0;
+            codes[row.len()..].fill(0);
+            let unit = Unit::of(largest);
+            let fitting = if limit.is_finite() { limit / norm(row, &unit) } else { most };
+            let steps = if largest > 0.0 { most.min(fitting) } else { 0.0 };
             if steps > 0.0 {
                 *scale = largest / steps;
                 for (code, x) in codes.iter_mut().zip(row) {
-                    *code = (x / largest * steps + ROUND).to_bits() as i8;
+                    *code = (unit.times(*x) * steps + ROUND).to_bits() as i8;
                 }
+            } else {
+                *scale = 0.0;
+                codes.fill(0);
             }
         }
+    }
+}
+
+/// Quotients by the largest magnitude of a row, as products: a division takes as long as five.
+struct Unit {
+    /// A power of two that keeps the inverse of the tiniest numbers finite.
+    up: f32,
+    inverse: f32,
+}
+
+impl Unit {
+    #[inline(always)]
+    fn of(largest: f32) -> Self {
+        let up = if largest < TINY { 1.0 / TINY } else { 1.0 };
+        Self { up, inverse: 1.0 / (largest * up) }
+    }
+
+    /// x / largest, to two roundings.
+    #[inline(always)]
+    fn times(&self, x: f32) -> f32 {
+        x * self.up * self.inverse
     }
 }
 
@@ -88,15 +116,15 @@ fn largest(row: &[f32]) -> f32 {
 
 /// |x / largest|, between 1 and √d.
 #[inline(always)]
-fn norm(row: &[f32], largest: f32) -> f32 {
+fn norm(row: &[f32], unit: &Unit) -> f32 {
     let (eights, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];
     for eight in eights {
         for (sum, x) in sums.iter_mut().zip(eight) {
-            let x = x / largest;
+            let x = unit.times(*x);
             *sum += x * x;
         }
     }
-    let rest: f32 = rest.iter().map(|x| (x / largest) * (x / largest)).sum();
+    let rest: f32 = rest.iter().map(|x| unit.times(*x).powi(2)).sum();
     (sums.iter().sum::<f32>() + rest).sqrt()
 }
