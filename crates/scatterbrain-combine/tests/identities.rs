@@ -93,7 +93,7 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(1500)
 }
 
-/// Rows of signed features whose terms cancel within the features, alone and beside a support.
+/// Rows of signed features whose terms cancel within the features, alone and beside a support; features near 0.
 #[test]
 fn cases_that_once_failed() {
     let case = Case { kv_heads: 1, d_v: 6, spread: 2.0, ..Case::plain() };
@@ -105,6 +105,10 @@ fn cases_that_once_failed() {
     let window = Some((21, 30, false));
     let masked = Case { n: 92, m: 95, d: 6, d_v: 8, scale: 1.0, lengths: true, window, boolean: true, ..case };
     check_case(&Case { seed: 8983324307059940981, ..masked }, 6, common::SIGNED);
+    // A row whose one feature comes from a product that nearly cancels.
+    let lone = Case { n: 149, m: 1, spread: 0.5, seed: 12970861403355481890, ..Case::plain() };
+    check_case(&Case { batch: 2, d: 5, scale: 0.3, ..lone.clone() }, 6, common::RELU);
+    check_case(&Case { group: 1, d: 7, scale: 0.3, ..lone }, 6, common::RELU);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub const FULL: usize = 9;
 pub const BACKGROUNDS: usize = 13;
 /// The background whose weights change sign.
 pub const SIGNED: usize = 6;
+/// The background of rectified features.
+pub const RELU: usize = 7;
 /// The background of centroids, which has no feature map.
 pub const CENTROIDS: usize = 8;
 /// Sampled keys, which have no feature map either.
@@ -490,8 +492,9 @@ pub struct Judge {
     problem: Problem,
     /// Σ of signed terms over Σ of their magnitudes, per row.
     conditioned: Vec<f64>,
+    /// By how much rounding of terms grows, per row.
+    grown: Vec<f64>,
     exact: Option<Vec<f64>>,
-    signed: bool,
 }
 
 impl Judge {
@@ -505,6 +508,13 @@ impl Judge {
                     .map_or(by_entries, |s| by_entries.min(by_features(&problem, &estimate, s, dense.as_deref(), i)))
             })
             .collect();
+        let relu = off.as_ref().is_some_and(|off| off.which == RELU);
+        let grown = (0..case.n).map(|i| match relu {
+            true => relu_growth(case, &problem, &estimate, dense.as_deref(), i),
+            false if signed.is_some() && conditioned[i] > 0.0 => 1.0 / conditioned[i],
+            false => 1.0,
+        });
+        let grown = grown.collect();
         let exact = off.is_some().then(|| problem.exact().output);
         // Errors of signed rows are counted relative to their terms.
         let relative_to: Vec<f64> =
@@ -513,7 +523,7 @@ impl Judge {
         let bound = derived_bound(case, &problem);
         assert!(plain <= bound, "plain f32 is off by {plain:e}, beyond {bound:e}: {case:?}");
         let largest = problem.value.iter().fold(1.0f64, |a, v| a.max(v.abs()));
-        let relative = 2.0 * plain + 256.0 * ROUNDING;
+        let relative = 2.0 * plain + ALLOWED * ROUNDING;
         Judge {
             tolerance: relative * largest * 2.0,
             lse_tolerance: relative * 2.0 + 64.0 * ROUNDING,
@@ -521,8 +531,8 @@ impl Judge {
             estimate,
             problem,
             conditioned,
+            grown,
             exact,
-            signed: signed.is_some(),
         }
     }
 
@@ -544,10 +554,34 @@ impl Judge {
         sees && self.conditioned[i] < UNDETERMINED && self.conditioned[i] != f64::NEG_INFINITY
     }
 
-    /// By how much rounding of terms grows in this row: their magnitudes over the denominator, for signed features.
+    /// By how much rounding of terms grows in this row: their magnitudes over the denominator, for signed features; what
+    /// their products ω·x cancel, for rectified ones.
     pub fn amplified(&self, i: usize) -> f64 {
-        if self.signed && self.conditioned[i] > 0.0 { 1.0 / self.conditioned[i] } else { 1.0 }
+        self.grown[i]
     }
+}
+
+/// A dot product of d terms is off by (d + 2)/2 roundings of Σ|ω_c x_c|, so a rectified feature by that over ω·x, and a term
+/// of a weight by that of its two features: Σ of terms times this, over the denominator, in what is allowed anyway.
+fn relu_growth(case: &Case, problem: &Problem, estimate: &Estimate, dense: Option<&[bool]>, i: usize) -> f64 {
+    let root = problem.scale.abs().sqrt();
+    let projection = case.projection(FEATURES);
+    // The feature, and Σ|ω_c x_c| over ω·x.
+    let feature = |w: &[f32], x: &[f64], sign: f64| {
+        let terms = || w.iter().zip(x).map(|(&a, b)| f64::from(a) * b);
+        let dot = (sign * terms().sum::<f64>()).max(0.0);
+        (dot * root, terms().map(f64::abs).sum::<f64>() / dot)
+    };
+    let off =
+        (0..problem.m).filter(|&j| problem.visible[i * problem.m + j] && !dense.is_some_and(|d| d[i * problem.m + j]));
+    let pairs = off.flat_map(|j| projection.matrix().iter().map(move |w| (j, w)).collect::<Vec<_>>());
+    let lost = pairs.map(|(j, w)| {
+        let (q, lost_q) = feature(w, problem.query_row(i), problem.scale.signum());
+        let (k, lost_k) = feature(w, problem.key_row(j), 1.0);
+        if q * k > 0.0 { q * k / FEATURES as f64 * (lost_q + lost_k) } else { 0.0 }
+    });
+    let lost = lost.sum::<f64>() / estimate.log_sum_exp[i].exp();
+    1.0 + if lost.is_finite() { lost * (case.d as f64 + 2.0) / 2.0 / ALLOWED } else { 0.0 }
 }
 
 /// Denominator over Σ |terms|; −∞ for a row of zeros, 1 for positive terms.
@@ -598,6 +632,9 @@ fn by_features(problem: &Problem, estimate: &Estimate, magnitudes: &[f64], dense
         (lse - all).exp().min(1.0)
     }
 }
+
+/// Roundings that a figure may be off by in any case.
+const ALLOWED: f64 = 256.0;
 
 fn log_sum_exp(logs: &[f64]) -> f64 {
     let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
