@@ -51,6 +51,11 @@ pub(crate) struct CompareOptions {
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
 
+    /// Rows of each head that errors are measured on, one drawn from each of N equal stretches [default: all]; for long
+    /// inputs, whose exact output in float64 takes long
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rows: Option<u32>,
+
     /// Print one JSON object and nothing else
     #[arg(long)]
     pub(crate) json: bool,
@@ -116,6 +121,11 @@ pub(crate) struct RequestOptions {
     /// The time that `auto` may take, as a part of exact attention's (predicted from counts of operations)
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) max_time: Option<f64>,
+
+    /// What planning for an error may cost, as a part of exact attention's time, predicted as well [default: 0.1; no limit
+    /// where a plan serves other inputs too]
+    #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
+    pub(crate) effort: Option<f64>,
 }
 
 /// Where the plan of `auto` comes from.
@@ -125,7 +135,7 @@ pub(crate) struct PlanSource {
     pub(crate) request: RequestOptions,
 
     /// A plan that `scatterbrain plan` has stored, for `auto`
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time"])]
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// The layer of that plan [default: the input's, or the only one]

@@ -39,12 +39,14 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let output_len = input.output_len()?;
     let progress = progress(input.sizes.batch * input.sizes.heads + 3 * choices.len());
     progress.set_message("exact, in float64");
-    let exact = exact_output(input, output_len, &|| progress.inc(1));
+    let rows = rows(input.sizes.n, options.rows, Seed(options.common.seed));
+    let exact = exact_output(input, &rows, &|| progress.inc(1));
     let mut bench = Bench {
         input,
         call: Call::new(input, false)?,
         exact_method: Preset::Exact.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
         exact,
+        rows,
         output: vec![0.0; output_len],
         alone: pool(1)?,
         timed: pool(options.common.threads())?,
@@ -56,8 +58,14 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     };
     let results =
         choices.into_iter().map(|choice| bench.result(choice).with_context(|| choice.name())).collect::<Result<_>>()?;
+    let rows = bench.rows.len();
     drop(bench);
-    Ok(Comparison { input: summary(input), threads: options.common.threads(), seed: options.common.seed, results })
+    Ok(Comparison {
+        input: summary(input, rows),
+        threads: options.common.threads(),
+        seed: options.common.seed,
+        results,
+    })
 }
 
 /// The methods asked for, each once, in the order asked for; a plan asks for `auto`.
@@ -76,7 +84,15 @@ fn choices(options: &CompareOptions) -> Vec<Choice> {
     choices
 }
 
-fn summary(input: &Input) -> InputSummary {
+/// The rows that errors are measured on: all of `n`, or one drawn from each of so many equal stretches.
+fn rows(n: usize, count: Option<u32>, seed: Seed) -> Vec<usize> {
+    let count = count.map_or(n, |count| n.min(count as usize));
+    let mut rng = seed.derive(n as u64).stream(0);
+    let start = |s: usize| s * n / count;
+    (0..count).map(|s| start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize).collect()
+}
+
+fn summary(input: &Input, rows: usize) -> InputSummary {
     let s = input.sizes;
     InputSummary {
         file: input.file.clone(),
@@ -87,6 +103,7 @@ fn summary(input: &Input) -> InputSummary {
         m: s.m,
         d: s.d,
         d_v: s.d_v,
+        rows: (rows < s.n).then_some(rows),
         causal: input.causal,
         scale: input.scale,
     }
@@ -104,7 +121,9 @@ struct Bench<'a> {
     input: &'a Input,
     call: Call<'a>,
     exact_method: Method,
+    /// Of `rows` alone.
     exact: Vec<f64>,
+    rows: Vec<usize>,
     output: Vec<f32>,
     alone: ThreadPool,
     timed: ThreadPool,
@@ -129,7 +148,7 @@ impl Bench<'_> {
         self.step(choice, "memory and error");
         let Chosen { method, budget, plan, planning_seconds } = self.choose(choice)?;
         let (report, extra_bytes) = extra_bytes(&self.alone, &self.call, &method, &mut self.output)?;
-        let errors = row_errors(&self.exact, &self.output, &sizes);
+        let errors = row_errors(&self.exact, &self.output, &self.rows, &sizes);
         self.step(choice, "time");
         let pair = (&self.exact_method, &method);
         let same = choice == Choice::Preset(Preset::Exact);

@@ -13,12 +13,13 @@ pub(crate) struct RowErrors {
     pub(crate) zero_rows: usize,
 }
 
-/// Compares outputs of `[batch, heads, n, d_v]`.
-pub(crate) fn row_errors(exact: &[f64], estimate: &[f32], sizes: &Sizes) -> RowErrors {
-    let errors: Vec<f64> =
-        exact.chunks(sizes.d_v).zip(estimate.chunks(sizes.d_v)).map(|(o, e)| row_error(o, e)).collect();
+/// Compares an output of `[batch, heads, n, d_v]` with the exact one of some rows, `[batch, heads, rows, d_v]`.
+pub(crate) fn row_errors(exact: &[f64], estimate: &[f32], rows: &[usize], sizes: &Sizes) -> RowErrors {
+    let (n, d_v) = (sizes.n, sizes.d_v);
+    let estimates = estimate.chunks(n * d_v).flat_map(|head| rows.iter().map(|i| &head[i * d_v..(i + 1) * d_v]));
+    let errors: Vec<f64> = exact.chunks(d_v).zip(estimates).map(|(o, e)| row_error(o, e)).collect();
     let heads: Vec<Option<f64>> =
-        errors.chunks(sizes.n).map(|rows| mean(rows.iter().copied().filter(counts))).collect();
+        errors.chunks(rows.len()).map(|rows| mean(rows.iter().copied().filter(counts))).collect();
     let batch = heads.chunks(sizes.heads).filter_map(|h| mean(h.iter().copied().flatten()));
     let mut kept: Vec<f64> = errors.iter().copied().filter(counts).collect();
     kept.sort_by(f64::total_cmp);
@@ -68,20 +69,22 @@ mod tests {
     #[test]
     fn averages_by_level() {
         let sizes = Sizes { batch: 2, heads: 1, kv_heads: 1, n: 2, m: 1, d: 1, d_v: 1 };
-        let e = row_errors(&[1.0, 2.0, 0.0, 4.0], &[1.0, 1.0, 5.0, 1.0], &sizes);
+        let e = row_errors(&[1.0, 2.0, 0.0, 4.0], &[1.0, 1.0, 5.0, 1.0], &[0, 1], &sizes);
         assert_eq!(e.heads, [Some(0.25), Some(0.75)]);
         assert_eq!((e.summary.mean, e.summary.median, e.summary.max), (Some(0.5), Some(0.5), Some(0.75)));
         assert_eq!(e.zero_rows, 1);
+        let second = row_errors(&[2.0, 4.0], &[1.0, 1.0, 5.0, 1.0], &[1], &sizes);
+        assert_eq!((second.heads, second.zero_rows), (vec![Some(0.5), Some(0.75)], 0));
     }
 
     #[test]
     fn nothing_but_zero_rows() {
         let sizes = Sizes { batch: 1, heads: 1, kv_heads: 1, n: 1, m: 1, d: 1, d_v: 1 };
-        let e = row_errors(&[0.0], &[1.0], &sizes);
+        let e = row_errors(&[0.0], &[1.0], &[0], &sizes);
         assert_eq!((e.summary.mean, e.heads[0], e.zero_rows), (None, None, 1));
-        assert_eq!(row_errors(&[0.0], &[0.0], &sizes).summary.max, Some(0.0));
+        assert_eq!(row_errors(&[0.0], &[0.0], &[0], &sizes).summary.max, Some(0.0));
         // An infinite estimate of a row that is not zero is no zero row.
-        let lost = row_errors(&[1.0], &[f32::INFINITY], &sizes);
+        let lost = row_errors(&[1.0], &[f32::INFINITY], &[0], &sizes);
         assert!(lost.summary.max.unwrap().is_nan() && lost.zero_rows == 0);
     }
 

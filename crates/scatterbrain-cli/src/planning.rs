@@ -26,7 +26,8 @@ impl Planning {
         match &source.plan {
             None => {
                 let options = options(&source.request, common, input.sizes.m)?;
-                Ok(Self::Fresh(PlanOptions { effort: PlanOptions::on_the_fly(options.request).effort, ..options }))
+                let default = PlanOptions::on_the_fly(options.request).effort;
+                Ok(Self::Fresh(PlanOptions { effort: options.effort.or(default), ..options }))
             }
             Some(path) => {
                 let plan = read_plan(path)?;
@@ -61,18 +62,19 @@ impl Planning {
     }
 }
 
-/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given. Without a limit of effort.
+/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given. Without a limit of effort where none is given.
 ///
 /// # Errors
 /// A budget outside 1 to `m`.
 pub(crate) fn options(request: &RequestOptions, common: &CommonOptions, m: usize) -> Result<PlanOptions> {
+    let effort = request.effort;
     let request = match (request.max_error, request.max_time) {
         (Some(error), _) => Request::Error(error),
         (None, Some(time)) => Request::Time(time),
         (None, None) if common.has_budget() => Request::Units(common.budget(m)?),
         (None, None) => Request::default(),
     };
-    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), ..PlanOptions::default() })
+    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), effort, ..PlanOptions::default() })
 }
 
 /// A stored plan.

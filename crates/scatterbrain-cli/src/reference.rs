@@ -84,17 +84,17 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The exact output, `[batch, heads, n, d_v]`; `done` is told of every head.
-pub(crate) fn exact_output(input: &Input, len: usize, done: &(dyn Fn() + Sync)) -> Vec<f64> {
-    let Sizes { heads, n, d_v, .. } = input.sizes;
-    let mut output = vec![0.0; len];
-    for (index, out) in output.chunks_mut(n * d_v).enumerate() {
+/// The exact output of some rows of every head, `[batch, heads, rows, d_v]`; `done` is told of every head.
+pub(crate) fn exact_output(input: &Input, rows: &[usize], done: &(dyn Fn() + Sync)) -> Vec<f64> {
+    let Sizes { batch, heads, d_v, .. } = input.sizes;
+    let mut output = vec![0.0; batch * heads * rows.len() * d_v];
+    for (index, out) in output.chunks_mut(rows.len() * d_v).enumerate() {
         let (batch, head) = (index / heads, index % heads);
         let value = input.value.head_f64(batch, input.sizes.kv_head(head));
         let head = Head::new(input, batch, head);
-        out.par_chunks_mut(CHUNK_ROWS * d_v).enumerate().for_each(|(chunk, rows)| {
-            for (r, out) in rows.chunks_mut(d_v).enumerate() {
-                let row = head.row(chunk * CHUNK_ROWS + r);
+        out.par_chunks_mut(CHUNK_ROWS * d_v).zip(rows.par_chunks(CHUNK_ROWS)).for_each(|(out, rows)| {
+            for (out, &i) in out.chunks_mut(d_v).zip(rows) {
+                let row = head.row(i);
                 for (j, weight) in row.keys.zip(row.weights).filter(|(_, w)| *w != 0.0) {
                     out.iter_mut().zip(&value[j * d_v..(j + 1) * d_v]).for_each(|(o, v)| *o += weight * v);
                 }

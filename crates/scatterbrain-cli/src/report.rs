@@ -22,6 +22,9 @@ pub(crate) struct InputSummary {
     pub(crate) m: usize,
     pub(crate) d: usize,
     pub(crate) d_v: usize,
+    /// Rows of a head that errors are of; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<usize>,
     pub(crate) causal: bool,
     pub(crate) scale: f64,
 }

@@ -114,6 +114,9 @@ fn notes(comparison: &Comparison) -> String {
          speed-up against this program's exact attention, timed in turn with the method; set-up included\n\
          memory   heap of one call on one thread, output left out",
     );
+    if let Some(rows) = comparison.input.rows {
+        text = text.replacen("in float64;", &format!("in float64, of {rows} sampled rows a head;"), 1);
+    }
     let dense = comparison.results.first().map_or(0, |r| r.dense_bytes);
     let _ = writeln!(text, "; a stored n × m matrix would take {} a head", bytes(dense));
     text.push_str(

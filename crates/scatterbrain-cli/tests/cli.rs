@@ -105,6 +105,21 @@ fn entries(folder: &TempDir) -> usize {
 }
 
 #[test]
+fn errors_of_some_rows_are_near_those_of_all() {
+    let all = json(&["--method", "local"]);
+    let some = json(&["--method", "local", "--rows", "256"]);
+    let mean = |value: &Value| value["results"][0]["error"]["mean"].as_f64().expect("a number");
+    assert!(all["input"].get("rows").is_none() && some["input"]["rows"] == 256);
+    // Half of the rows, whose errors differ by a factor of two or so: their mean is off by a few hundredths.
+    assert!(mean(&some) != mean(&all) && (mean(&some) / mean(&all) - 1.0).abs() < 0.2);
+    // No more rows than there are.
+    let every = json(&["--method", "local", "--rows", "100000"]);
+    assert_eq!((every["input"].get("rows"), mean(&every)), (None, mean(&all)));
+    let table = program(&["compare", "--method", "local", "--rows", "7", "--repeat", "1"]);
+    assert!(text(&table.stdout).contains("of 7 sampled rows a head"));
+}
+
+#[test]
 fn json_has_the_shape_of_the_contract() {
     let value = json(&["--method", "exact", "--method", "uniform", "--threads", "2"]);
     let keys = |v: &Value| v.as_object().expect("an object").keys().cloned().collect::<Vec<_>>().join(" ");
@@ -323,7 +338,7 @@ fn local(folder: &TempDir, name: &str, metadata: &[(&str, &str)]) -> String {
 fn auto_keeps_its_promise_and_says_so() {
     let folder = folder();
     let input = local(&folder, "a.safetensors", &[]);
-    let value = json(&[&input, "--method", "auto,exact", "--max-error", "0.1"]);
+    let value = json(&[&input, "--method", "auto,exact", "--max-error", "0.1", "--effort", "1"]);
     let (auto, exact) = (&value["results"][0], &value["results"][1]);
     let (error, planned) = (auto["error"]["mean"].as_f64(), auto["planned_error"].as_f64());
     // A bound from sampled rows may be missed by the mean; the request is what must be kept here.
@@ -332,6 +347,9 @@ fn auto_keeps_its_promise_and_says_so() {
     assert_eq!(auto["heads"][0]["planned_error"].as_f64(), planned);
     assert!(auto["planning_seconds"].as_f64().is_some_and(|s| s > 0.0) && auto["share"].as_f64() < Some(0.9));
     assert_eq!((&exact["fallback_heads"], &exact["planned_error"]), (&Value::Null, &Value::Null));
+    // A short input is not worth a look.
+    let value = json(&[&input, "--method", "auto", "--max-error", "0.1"]);
+    assert_eq!(value["results"][0]["fallback_heads"], 1);
     // What nothing cheap keeps is exact.
     let value = json(&[&input, "--method", "auto", "--max-error", "1e-9"]);
     let auto = &value["results"][0];
@@ -361,7 +379,7 @@ fn a_stored_plan_gives_what_a_fresh_one_gives() {
         program(&["plan", &files[0], &files[1], "--max-error", "0.1"]).stdout,
         std::fs::read(plan).expect("the plan")
     );
-    let fresh = json(&[&files[0], "--method", "auto", "--max-error", "0.1"]);
+    let fresh = json(&[&files[0], "--method", "auto", "--max-error", "0.1", "--effort", "1e9"]);
     for arguments in [&["--plan", plan][..], &["--plan", plan, "--layer", "b"]] {
         let value = json(&[&[&*files[0]], arguments].concat());
         let (auto, fresh) = (&value["results"][0], &fresh["results"][0]);

@@ -180,7 +180,7 @@ fn pursuit_is_no_worse_than_the_planted_pair() {
 fn go_dec_never_grows() {
     let (n, m) = (48, 60);
     for (rank, per_row) in [(1, 0), (3, 0), (2, 4), (4, 5), (10, 15), (20, 1)] {
-        for seed in 0..4 {
+        for seed in 0..2 {
             let data = attention(n, m, seed);
             let options = SplitOptions { seed: Seed(seed), tolerance: 1e-6, ..loose() };
             let split = Split { rank, per_row };

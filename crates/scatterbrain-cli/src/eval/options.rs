@@ -46,7 +46,7 @@ pub(crate) struct EvalOptions {
     pub(crate) request: RequestOptions,
 
     /// A plan that `scatterbrain plan --model` has stored, for `auto`
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time"])]
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// Inputs at most [default: all of the task]

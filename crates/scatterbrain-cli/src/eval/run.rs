@@ -69,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) budget: Spending,
     /// Of `auto` without a stored plan.
     pub(crate) request: Option<Request>,
+    pub(crate) effort: Option<f64>,
     pub(crate) planned: bool,
     pub(crate) inputs: usize,
     pub(crate) seed: u64,
@@ -96,6 +97,7 @@ impl Settings {
             methods,
             budget: options.budget.unwrap_or(Spending::Share(task.share())),
             request: asked.or(short.then(Request::default)),
+            effort: options.request.effort,
             planned: options.plan.is_some(),
             inputs: task.inputs(Part::Test).min(most),
             seed: options.common.seed,
@@ -108,7 +110,7 @@ impl Settings {
         let common = &options.common;
         Ok(serde_json::to_string(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "model": self.model, "task": self.task, "seed": self.seed,
-            "threads": common.threads, "budget": self.budget.to_string(), "request": self.request,
+            "threads": common.threads, "budget": self.budget.to_string(), "request": self.request, "effort": self.effort,
             "plan": plan.map(serde_json::to_string).transpose()?.map(|text| digest(&text)),
             "length": common.length, "weights": common.weights, "data": common.data,
         }))?)
@@ -118,7 +120,8 @@ impl Settings {
         let sites = task.stands_at();
         let swap = |choice: &Choice| {
             let plan = plan.filter(|_| *choice == Choice::Auto);
-            (choice.name(), Swap::new(*choice, sites, self.budget, self.request, plan, Seed(self.seed)))
+            let swap = Swap::new(*choice, sites, self.budget, self.request, plan, Seed(self.seed));
+            (choice.name(), swap.with_effort(self.effort))
         };
         let exact = (EXACT, Swap::exact(sites));
         std::iter::once(exact).chain(self.methods.iter().map(swap)).collect()

@@ -18,6 +18,7 @@ pub(crate) struct Swap {
     budget: Spending,
     /// Of `auto` without a stored plan; its units where absent.
     request: Option<Request>,
+    effort: Option<f64>,
     seed: Seed,
     state: Mutex<State>,
 }
@@ -44,7 +45,12 @@ impl Swap {
     ) -> Self {
         let planned = plan.map(|plan| plan.layers.clone()).unwrap_or_default();
         let state = Mutex::new(State { planned, ..State::default() });
-        Self { choice, stands_at, budget, request, seed, state }
+        Self { choice, stands_at, budget, request, effort: None, seed, state }
+    }
+
+    /// A limit to what planning a site may cost; a plan serves all inputs after the first, so there is none by default.
+    pub(crate) fn with_effort(self, effort: Option<f64>) -> Self {
+        Self { effort, ..self }
     }
 
     /// Exact attention, reported.
@@ -76,7 +82,7 @@ impl Swap {
                 let stored = state.planned.get(&site.to_string()).cloned();
                 let start = Instant::now();
                 let request = self.request.unwrap_or(Request::Units(units));
-                let options = PlanOptions { seed: Some(self.seed), ..PlanOptions::on_the_fly(request) };
+                let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort: self.effort };
                 let plan = stored.map_or_else(|| inputs.plan(&options), Ok)?;
                 state.planning_seconds += start.elapsed().as_secs_f64();
                 ScatterbrainAttention::planned(plan)
