@@ -87,6 +87,31 @@ fn a_plan_made_from_inputs_is_applied_by_name() -> Result<()> {
     Ok(())
 }
 
+/// The plans in `plans/`: for every head of every layer, and not exact attention throughout.
+#[test]
+fn committed_plans_are_for_their_models() -> Result<()> {
+    let models = [
+        (include_str!("../plans/minilm.json"), Stack::Encoder, 6, 12, 32, false),
+        (include_str!("../plans/smollm2.json"), Stack::Decoder, 30, 9, 64, true),
+        (include_str!("../plans/vit.json"), Stack::Encoder, 12, 6, 64, false),
+        (include_str!("../plans/whisper-tiny.json"), Stack::Encoder, 4, 6, 64, false),
+    ];
+    for (text, stack, layers, heads, head_dim, causal) in models {
+        let plan: Plan = serde_json::from_str(text).map_err(Error::wrap)?;
+        let sites: Vec<Site> = (0..layers).map(|layer| Site { stack, layer }).collect();
+        let planned = BySite::planned(&plan)?;
+        planned.check(&sites)?;
+        assert_eq!(planned.sites().collect::<Vec<_>>(), sites);
+        for layer in plan.layers.values() {
+            assert_eq!((layer.heads.len(), layer.head_dim, layer.causal), (heads, head_dim, causal));
+            assert!(layer.heads.iter().all(|head| head.error_bound <= 0.05));
+            assert!(layer.heads.iter().any(|head| head.config != Config::Exact));
+            assert!(serde_json::to_string_pretty(layer).map_err(Error::wrap)?.len() <= 64_000);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_recorder_sees_what_the_model_hands_over() -> Result<()> {
     let call = Call::new(20)?;
