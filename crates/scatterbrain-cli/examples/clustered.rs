@@ -1,7 +1,7 @@
-//! Writes an input of the clustered process for `compare`: one head, causal, its rows in random order.
+//! Writes an input of the clustered process for `compare`: one head, causal, cluster after cluster or in random order.
 //!
-//! `clustered N OUT.safetensors [--members M] [--spread D] [--beta B] [--seed S]`; a logit is β·q·k, β = ln(n)/√d · 2 where
-//! not given.
+//! `clustered N OUT.safetensors [--members M] [--spread D] [--beta B] [--seed S] [--shuffle]`; a logit is β·q·k,
+//! β = 2 ln(n)/√d where not given.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use safetensors::Dtype;
@@ -14,7 +14,7 @@ const HEAD_DIM: usize = 64;
 
 fn main() -> Result<()> {
     let (mut members, mut spread, mut beta, mut seed) = (64usize, 0.3f64, None, 0u64);
-    let mut plain = Vec::new();
+    let (mut plain, mut shuffle) = (Vec::new(), false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
@@ -23,6 +23,7 @@ fn main() -> Result<()> {
             "--spread" => spread = value()?.parse()?,
             "--beta" => beta = Some(value()?.parse()?),
             "--seed" => seed = value()?.parse()?,
+            "--shuffle" => shuffle = true,
             _ => plain.push(argument),
         }
     }
@@ -32,7 +33,7 @@ fn main() -> Result<()> {
     let beta: f64 = beta.unwrap_or(2.0 * (n as f64).ln() / (HEAD_DIM as f64).sqrt());
     let process = ClusteredProcess { clusters: n / members, members, head_dim: HEAD_DIM, spread };
     let rows = process.sample(seed)?;
-    let order = shuffled(n, Seed(seed).derive(1));
+    let order = if shuffle { shuffled(n, Seed(seed).derive(1)) } else { (0..n).collect() };
     let in_order = |rows: &[f64]| -> Vec<u8> {
         order
             .iter()

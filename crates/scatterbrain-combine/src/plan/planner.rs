@@ -28,6 +28,10 @@ const MOST_ROWS: usize = 256;
 const SINKS: usize = 4;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
+/// The narrowest window.
+const NARROW: usize = 64;
+/// From so many keys on windows are tried without centroids too.
+const LONG: usize = 16384;
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
@@ -216,16 +220,26 @@ fn families(request: Request, shape: &Shape) -> Vec<Family> {
         Request::Units(units) => within(units.min(m)),
         Request::Error(_) | Request::Time(_) => {
             let part = |share: f64| ((m as f64 * share).round() as usize).max(1);
-            // From m/64 to m/4, two steps a factor of two.
+            // From m/64 to m/4, two steps a factor of two; windows of long inputs from as few keys as those of short ones.
             let keys = || (0..=8).map(|step| part(2f64.powf(f64::from(step) / 2.0) / 64.0));
+            let windows = |centroids| {
+                let narrower =
+                    (1..32).map(|step| (m as f64 / 64.0 / 2f64.powf(f64::from(step) / 2.0)).round() as usize);
+                let narrow: Vec<usize> = narrower.take_while(|&keys| keys >= NARROW).collect();
+                let keys = narrow.into_iter().rev().chain(keys());
+                Family::new(keys.map(move |keys| Config::Window { keys, sinks: SINKS, centroids }))
+            };
             let centroids = [CENTROIDS, 4 * CENTROIDS].map(|centroids| Config::Centroids { centroids });
-            vec![
-                Family::new(keys().map(|keys| Config::Window { keys, sinks: SINKS, centroids: CENTROIDS })),
+            // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
+            let alone = if m >= LONG { Some(windows(0)) } else { None };
+            let windows = alone.into_iter().chain([windows(CENTROIDS)]);
+            let others = [
                 Family::scans(),
                 Family::flat([Config::Uniform]),
                 Family::flat(centroids),
                 Family::new(keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS })),
-            ]
+            ];
+            windows.chain(others).collect()
         }
     };
     // Only centroids are left out, and they expect nothing: places stay those of `expected`.
@@ -369,10 +383,11 @@ impl<'c> Search<'_, '_, 'c> {
             if spiky && family.flat {
                 continue;
             }
-            spiky |= match family.expected.is_empty() {
+            let far = match family.expected.is_empty() {
                 true => self.bisect(family, parts, &mut best)?,
                 false => self.walk(family, parts, &mut best)?,
             };
+            spiky |= far && family.configs.iter().any(|config| config.centroids() > 0);
         }
         Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
     }
