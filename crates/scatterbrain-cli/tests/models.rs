@@ -42,3 +42,35 @@ fn short_sentences_of_minilm_do_not_change() {
     // 0.934 on the first hundred pairs, by this program.
     assert!(measure(&evaluation, "exact", 0) > 0.75);
 }
+
+#[test]
+fn text_of_smollm2_after_an_approximate_prefill() {
+    let arguments = ["smollm2", "--task", "generate", "--length", "512", "--limit", "1", "--method", "auto"];
+    let Some(evaluation) = eval(&[&arguments[..], &["--budget", "10%"]].concat()) else { return };
+    assert_eq!(measure(&evaluation, "exact", 0), 1.0);
+    // Once two tokens are nearly as likely, texts part.
+    assert!(measure(&evaluation, "auto", 1) >= 8.0, "{evaluation}");
+}
+
+#[test]
+fn saliency_by_the_vit() {
+    let arguments = ["vit", "--length", "257", "--limit", "2", "--method", "auto", "--budget", "10%"];
+    let Some(evaluation) = eval(&arguments) else { return };
+    assert!(measure(&evaluation, "auto", 0) >= 0.99, "{evaluation}");
+    assert!(measure(&evaluation, "auto", 1) >= 0.98, "{evaluation}");
+}
+
+#[test]
+fn prompts_by_whisper() {
+    let arguments = ["whisper-tiny", "--limit", "3", "--method", "auto", "--max-error", "0.05"];
+    let Some(evaluation) = eval(&arguments) else { return };
+    // Few words: one wrong is some per cent.
+    assert!(measure(&evaluation, "auto", 0) <= measure(&evaluation, "exact", 0) + 0.2, "{evaluation}");
+}
+
+#[test]
+fn clothes_by_the_t2t_vit() {
+    let Some(evaluation) = eval(&["t2t-fashion", "--limit", "100", "--method", "auto"]) else { return };
+    let [exact, auto] = ["exact", "auto"].map(|method| measure(&evaluation, method, 0));
+    assert!(exact >= 0.75 && (auto - exact).abs() <= 0.03, "{evaluation}");
+}
