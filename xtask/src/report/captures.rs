@@ -153,19 +153,32 @@ impl Capture {
         }
     }
 
-    /// The first head alone, of at most `most` queries and keys from its start.
+    /// The first head alone, of at most `most` queries and keys: the first that see a key, and under causality the last
+    /// keys that these see, so that every query stays at its position.
     pub(super) fn corner(mut self, most: usize) -> Self {
         self.keep_heads(1);
         let allowed = self.allowed.take();
         let ([_, _, n, d], m, d_v) = (self.query_shape, self.m(), self.d_v());
-        let (rows, keys) = (n.min(most), m.min(most));
-        self.query.truncate(rows * d);
-        self.key.truncate(keys * d);
-        self.value.truncate(keys * d_v);
+        let length = self.key_lengths.as_ref().map_or(m, |lengths| lengths[0]);
+        // Query i stands at key i + length − n.
+        let (first, seen) = match self.causal {
+            true => {
+                let first = n.saturating_sub(length).min(n.saturating_sub(1));
+                (first, (first + length + (n - first).min(most)).saturating_sub(n))
+            }
+            false => (0, length),
+        };
+        let (rows, keys) = ((n - first).min(most), seen.min(most).max(1));
+        let from = if self.causal { seen.saturating_sub(keys) } else { 0 };
+        let cut =
+            |data: &[f32], first: usize, count: usize, width: usize| data[first * width..][..count * width].to_vec();
+        self.query = cut(&self.query, first, rows, d);
+        self.key = cut(&self.key, from, keys, d);
+        self.value = cut(&self.value, from, keys, d_v);
         (self.query_shape, self.key_shape, self.value_shape) = ([1, 1, rows, d], [1, 1, keys, d], [1, 1, keys, d_v]);
-        self.key_lengths = self.key_lengths.map(|lengths| vec![lengths[0].min(keys)]);
+        self.key_lengths = self.key_lengths.map(|_| vec![seen.min(keys)]);
         self.allowed = allowed.map(|([_, _, _, m], flags)| {
-            let cut = (0..rows).flat_map(|i| flags[i * m..i * m + keys].iter().copied());
+            let cut = (first..first + rows).flat_map(|i| flags[i * m + from..][..keys].iter().copied());
             ([1, 1, rows, keys], cut.collect())
         });
         self
@@ -270,6 +283,32 @@ mod tests {
         let two = source.read(Some(2)).unwrap();
         assert_eq!((whole.query_shape, two.query_shape), ([1, 4, 512, 32], [1, 2, 512, 32]));
         assert_eq!(two.key[..], whole.key[..two.key.len()]);
+    }
+
+    #[test]
+    fn a_corner_keeps_positions() {
+        // Key and value j are the number j, so that exact attention of the last visible key can be told.
+        let capture = |n: usize, m: usize, length: usize| {
+            let numbers = |count: usize| (0..count).map(|x| x as f32).collect::<Vec<_>>();
+            let drawn = Capture::drawn("numbers".into(), 1, 1.0, numbers(n), numbers(m), numbers(m));
+            Capture { causal: true, key_lengths: Some(vec![length]), ..drawn }
+        };
+        for (n, m, length, most) in [(9, 9, 9, 4), (300, 120, 120, 160), (5, 40, 30, 8), (50, 40, 30, 8), (7, 7, 0, 3)]
+        {
+            let (whole, cut) = (capture(n, m, length), capture(n, m, length).corner(most));
+            let (rows, keys) = (cut.query_shape[2], cut.m());
+            assert!((1..=most).contains(&rows) && (1..=most).contains(&keys));
+            let new_length = cut.key_lengths.as_ref().unwrap()[0];
+            for i in 0..rows {
+                // The last key that the row sees, by its number, or none.
+                let old = cut.query[i] as usize + length;
+                let want = (old >= n && length > 0).then(|| old - n);
+                let at = i + new_length;
+                let got = (at >= rows && new_length > 0).then(|| cut.key[at - rows] as usize);
+                assert_eq!(got, want, "{n} × {m}, {length} of them, row {i} of {rows} × {keys}");
+            }
+            assert!(whole.query.len() >= cut.query.len());
+        }
     }
 
     #[test]

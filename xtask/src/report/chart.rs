@@ -153,7 +153,7 @@ impl Chart {
     /// # Errors
     /// What the plotting crate refuses.
     pub(super) fn svg(&self) -> Result<String> {
-        let shown = |series: &&Series| !series.points.is_empty();
+        let shown = |series: &&Series| series.points.iter().any(|point| self.shows(point));
         let names: Vec<&Series> = self.series.iter().filter(shown).filter(|series| !series.name.is_empty()).collect();
         let legend = Legend::of(&names);
         let mut text = String::new();
@@ -167,6 +167,11 @@ impl Chart {
             area.present().map_err(refused)?;
         }
         Ok(text)
+    }
+
+    /// Whether both axes reach a point.
+    fn shows(&self, point: &(f64, f64)) -> bool {
+        self.x.shows(point.0) && self.y.shows(point.1)
     }
 
     fn plot(&self, area: &Area<'_>) -> Result<()> {
@@ -212,9 +217,10 @@ impl Chart {
             .map_err(refused)?;
         self.draw_rules(&mut chart, across, up)?;
         for series in &self.series {
-            let kept = |p: &(f64, f64)| self.x.shows(p.0) && self.y.shows(p.1);
-            let points: Vec<(f64, f64)> = series.points.iter().copied().filter(kept).collect();
-            draw_series(&mut chart, series, &points, up)?;
+            // A line is broken where a point is left out.
+            let runs = series.points.chunk_by(|a, b| self.shows(a) == self.shows(b));
+            let runs: Vec<&[(f64, f64)]> = runs.filter(|run| self.shows(&run[0])).collect();
+            draw_series(&mut chart, series, &runs, up)?;
         }
         Ok(())
     }
@@ -252,20 +258,23 @@ pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Plot<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 type Span = (f64, f64);
 
-fn draw_series<X, Y>(chart: &mut Plot<'_, '_, X, Y>, series: &Series, points: &[(f64, f64)], up: Span) -> Result<()>
+fn draw_series<X, Y>(chart: &mut Plot<'_, '_, X, Y>, series: &Series, runs: &[&[(f64, f64)]], up: Span) -> Result<()>
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
     let color = series.color;
-    let path = || points.iter().copied();
-    match series.line {
-        Some(Line::Solid) => chart.draw_series(LineSeries::new(path(), color.stroke_width(1))).map(drop),
-        Some(Line::Strong) => chart.draw_series(LineSeries::new(path(), color.stroke_width(2))).map(drop),
-        Some(Line::Dashed) => chart.draw_series(DashedLineSeries::new(path(), 6, 3, color.stroke_width(1))).map(drop),
-        None => Ok(()),
+    for run in runs {
+        let path = run.iter().copied();
+        match series.line {
+            Some(Line::Solid) => chart.draw_series(LineSeries::new(path, color.stroke_width(1))).map(drop),
+            Some(Line::Strong) => chart.draw_series(LineSeries::new(path, color.stroke_width(2))).map(drop),
+            Some(Line::Dashed) => chart.draw_series(DashedLineSeries::new(path, 6, 3, color.stroke_width(1))).map(drop),
+            None => Ok(()),
+        }
+        .map_err(refused)?;
     }
-    .map_err(refused)?;
+    let points = runs.concat();
     let bars = series.points.iter().zip(&series.intervals);
     let bars = bars.filter(|(point, _)| points.contains(point)).map(|(&(x, y), &(from, to))| {
         // An end that the axis cannot show is the axis's end.

@@ -168,7 +168,8 @@ impl Figure for Checks {
                  hashes and combiner; brackets and certificates are checked on rows of its centroid background with a \
                  support, other bounds on keys drawn at random. The probability of a violation is claimed to be at most \
                  1/1000 (of a sampled bound, the 1/10 that it allows), which few enough violations in enough draws confirm. \
-                 z is the distance from the prediction in standard errors; it says nothing where the claim is a bound."
+                 z is the distance from the prediction in standard errors; it says nothing where the claim is a \
+                 bound, or where nothing is random and rounding is all of the error."
                     .into(),
                 "The drawing has the claims of equality: measured over predicted, with intervals, in the order of the \
                  table."

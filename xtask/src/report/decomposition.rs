@@ -127,8 +127,9 @@ impl Figure for Pictures {
             .map(|head| {
                 let first = &head[0];
                 format!(
-                    "{} rank {} and {} entries a row",
+                    "{}, {} tokens, rank {} and {} entries a row",
                     first.capture,
+                    first.n,
                     first.rank,
                     number(first.entries_a_row.into())
                 )
@@ -136,16 +137,18 @@ impl Figure for Pictures {
             .collect();
         Ok(Story {
             summary: format!(
-                "Principal component pursuit splits attention of {} tokens into: {}.",
-                heads[0][0].n,
+                "Principal component pursuit, to a residual of {}, splits attention into: {}.",
+                number(PursuitOptions::default().tolerance),
                 told.join("; ")
             ),
             caption: vec![
                 format!(
                     "A is the normalised attention matrix of the first head of a capture, of at most {} tokens from its \
-                     start; rows are queries. L + S = A by principal component pursuit, min |L|_* + λ|S|_1 with λ = 1/√n: L \
-                     of low rank, S sparse.",
-                    context.pick(160, 512)
+                     start; rows are queries. L + S = A by principal component pursuit, min |L|_* + λ|S|_1 with λ = 1/√max(n, m): \
+                     L of low rank, S sparse. It stops where primal and dual residual are below {}: a smaller \
+                     tolerance finds more components.",
+                    context.pick(160, 512),
+                    number(PursuitOptions::default().tolerance)
                 ),
                 format!(
                     "A cell of a picture is the largest magnitude in its block of entries; shades go with the square root \

@@ -243,7 +243,7 @@ impl Figure for EntryError {
                     context.pick(8_192, 65_536)
                 ),
                 "Near q·k = 1 positive features have so heavy a tail that draws do not show the mean of the square: the \
-                 check says undecided, and the points lie under the line. Where the formula says 0, at the ends of some lines, \
+                 check says undecided, and the points lie under the line. Where the formula says 0, at the ends of some lines and where the constant 1 is right, \
                  rounding is all that is left, and no point is drawn."
                     .into(),
             ],
@@ -277,11 +277,8 @@ fn panel(rows: &[Row], group: Group) -> Result<Panel> {
         series.push(Series::new(name, color, points).marker(marker).intervals(bars));
     }
     let what = if group == Group::Inclusion { "probability" } else { "mean squared error" };
-    let y = if group == Group::Inclusion {
-        Axis::log(what).between(1e-5, 1.0)
-    } else {
-        Axis::log(what).between(1e-5, 30.0)
-    };
+    let y =
+        if group == Group::Inclusion { Axis::log(what).between(1e-5, 1.0) } else { Axis::log(what).between(1e-5, 1e3) };
     let chart = Chart { x: Axis::linear("q·k"), y, series, rules: vec![] };
     let holds = own.iter().filter(|row| row.verdict == Verdict::Holds).count();
     let alt = format!(

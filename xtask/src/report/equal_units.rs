@@ -56,6 +56,11 @@ impl Combination {
         }
     }
 
+    /// Whether it costs more than its units on a causal capture: a row goes through the keys of its ragged block too.
+    fn is_ragged(self, capture: &Capture) -> bool {
+        capture.causal && matches!(self, Self::LocalCentroids | Self::QuantisedCentroids)
+    }
+
     /// Whether it is one of the paper's.
     fn is_the_papers(self) -> bool {
         matches!(self, Self::Smyrf | Self::Local)
@@ -142,6 +147,12 @@ pub(super) struct Row {
     verdict: Verdict,
 }
 
+impl Row {
+    fn is_worse_than_uniform(&self) -> bool {
+        self.scatterbrain_error.zip(self.uniform_error).is_some_and(|(own, uniform)| own > uniform)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Verdict {
@@ -149,10 +160,12 @@ enum Verdict {
     Headline,
     Lower,
     NotLower,
+    /// Of another cost than its units say.
+    Uncounted,
 }
 
 impl Verdict {
-    const ALL: [Self; 3] = [Self::Headline, Self::Lower, Self::NotLower];
+    const COUNTED: [Self; 3] = [Self::Headline, Self::Lower, Self::NotLower];
 
     fn of(times: Option<f64>) -> Self {
         match times {
@@ -167,6 +180,7 @@ impl Verdict {
             Self::Headline => ink::BEST,
             Self::Lower => ink::BETTER,
             Self::NotLower => ink::WORSE,
+            Self::Uncounted => ink::GRID,
         }
     }
 
@@ -175,6 +189,7 @@ impl Verdict {
             Self::Headline => format!("error at least {HEADLINE} times lower than either alone"),
             Self::Lower => "lower than either alone".into(),
             Self::NotLower => "not lower".into(),
+            Self::Uncounted => "not counted: ragged ends have no units".into(),
         }
     }
 }
@@ -233,8 +248,9 @@ impl Figure for EqualUnits {
     }
 
     fn present(&self, rows: &[Row], context: &Context) -> Result<Story> {
-        let on_process = || rows.iter().filter(|row| row.inverse_temperature.is_some());
-        let on_captures = || rows.iter().filter(|row| row.inverse_temperature.is_none());
+        let counted = || rows.iter().filter(|row| row.verdict != Verdict::Uncounted);
+        let on_process = || counted().filter(|row| row.inverse_temperature.is_some());
+        let on_captures = || counted().filter(|row| row.inverse_temperature.is_none());
         let mut lines = Vec::new();
         for rule in Combination::ALL {
             let process: Vec<&Row> = on_process().filter(|row| row.combination == rule).collect();
@@ -243,20 +259,22 @@ impl Figure for EqualUnits {
                 if !rows.is_empty() {
                     let share = |v: Verdict| percent(rows.iter().filter(|row| row.verdict == v).count(), rows.len());
                     let mut line = vec![format!("{}, {place}", rule.name()), rows.len().to_string()];
-                    line.extend(Verdict::ALL.map(share));
+                    line.extend(Verdict::COUNTED.map(share));
                     lines.push(line);
                 }
             }
         }
         let told = |place: &str, rows: Vec<&Row>| {
             let count = |v: Verdict| percent(rows.iter().filter(|row| row.verdict == v).count(), rows.len());
+            let idle = rows.iter().filter(|row| row.verdict != Verdict::NotLower && row.is_worse_than_uniform());
             format!(
                 "on {place} ({} cases) at least {HEADLINE} times lower error than either in {}, merely lower in {}, not \
-                 lower in {}",
+                 lower in {} (in {} lower than either and yet above that of the uniform row)",
                 rows.len(),
                 count(Verdict::Headline),
                 count(Verdict::Lower),
-                count(Verdict::NotLower)
+                count(Verdict::NotLower),
+                percent(idle.count(), rows.len())
             )
         };
         let papers = |row: &&Row| row.combination.is_the_papers();
@@ -292,6 +310,7 @@ impl Figure for EqualUnits {
                  the errors themselves, and that of the uniform row."
                     .into(),
                 UNCOUNTED.into(),
+                "Such cells are drawn, and counted nowhere.".into(),
             ],
             panels: panels(rows)?,
             tables: vec![Listing {
@@ -345,7 +364,7 @@ fn compare(
                 scatterbrain_error: combined,
                 uniform_error: uniform,
                 times_lower,
-                verdict: Verdict::of(times_lower),
+                verdict: if combination.is_ragged(capture) { Verdict::Uncounted } else { Verdict::of(times_lower) },
             });
             context.step()?;
         }
@@ -375,7 +394,7 @@ fn panels(rows: &[Row]) -> Result<Vec<Panel>> {
                 columns: INVERSE_TEMPERATURES.map(|t| t.to_string()).to_vec(),
                 lines: SPREADS.map(|s| s.to_string()).to_vec(),
                 cells: SPREADS.into_iter().flat_map(|s| INVERSE_TEMPERATURES.map(|t| at(t, s))).collect(),
-                legend: legend(),
+                legend: legend(&cells),
             };
             let title = format!("Clustered process, {}, budget 1/{keys}", rule.name());
             panels.push(panel(title, &heat, &cells)?);
@@ -395,7 +414,7 @@ fn panels(rows: &[Row]) -> Result<Vec<Panel>> {
             columns: KEYS_A_UNIT.map(|keys| format!("1/{keys}")).to_vec(),
             lines: inputs.iter().map(|input| (*input).to_owned()).collect(),
             cells: inputs.iter().flat_map(|input| KEYS_A_UNIT.map(|keys| at(input, keys))).collect(),
-            legend: legend(),
+            legend: legend(&cells),
         };
         panels.push(panel(format!("Captures, {}", rule.name()), &heat, &cells)?);
     }
@@ -420,8 +439,10 @@ fn cell(row: &Row) -> Cell {
     Cell { color: row.verdict.color(), text }
 }
 
-fn legend() -> Vec<(plotters::style::RGBColor, String)> {
-    Verdict::ALL.map(|verdict| (verdict.color(), verdict.name())).to_vec()
+/// Of all verdicts that are counted, and of the other where it is there.
+fn legend(rows: &[&Row]) -> Vec<(plotters::style::RGBColor, String)> {
+    let uncounted = rows.iter().any(|row| row.verdict == Verdict::Uncounted).then_some(Verdict::Uncounted);
+    Verdict::COUNTED.into_iter().chain(uncounted).map(|verdict| (verdict.color(), verdict.name())).collect()
 }
 
 fn percent(part: usize, whole: usize) -> String {

@@ -170,7 +170,9 @@ impl Figure for Temperature {
                     "The process: {} queries and as many keys of d = 64 in clusters of {MEMBERS}, Δ = {SPREAD}. Dashed \
                      lines are the predictions of the two-level model, and each name beside a rule says that from there on sparse, low \
                      rank, either or only both together are predicted to reach an error of {TOLERANCE} (none known: none of them is). \
-                     Errors above {MOST} or below {LEAST} are not drawn. Of captures the \
+                     The model puts every logit at its mean: of both together it predicts no error at all, which no line shows, \
+                     and where a drawn line reaches {TOLERANCE} at another temperature than the rule says, it is the rule that is \
+                     off. Errors above {MOST} or below {LEAST} are not drawn. Of captures the \
                      first head of the smallest file of each model is taken, at most {} tokens from its start; for these \
                      nothing is predicted.",
                     context.pick(24, 64) * MEMBERS,
