@@ -19,3 +19,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub(crate) fn suppose(formula: &'static str, hypothesis: &'static str, holds: bool, got: f64) -> Result<()> {
     if holds { Ok(()) } else { Err(Error { formula, hypothesis, got }) }
 }
+
+/// `number` where it is finite: what finite arguments overflow to is an error, and never NaN.
+pub(crate) fn finite(formula: &'static str, hypothesis: &'static str, number: f64) -> Result<f64> {
+    suppose(formula, hypothesis, number.is_finite(), number)?;
+    Ok(number)
+}

@@ -3,7 +3,8 @@
 //! o = N/Z is one column of the output, or one normalised entry: N = Σ_j A_j v_j, Z = Σ_j A_j. The estimate N̂/Ẑ is
 //! biased even where N̂ and Ẑ are not. All below rests on D = N̂ − o Ẑ, of mean 0, as N̂/Ẑ − o = D/Ẑ.
 
-use crate::error::{Result, suppose};
+use crate::error::{Result, finite, suppose};
+use crate::pair::cauchy_schwarz;
 use serde::{Deserialize, Serialize};
 
 /// Means, variances and covariance of the *unbiased* estimates N̂ and Ẑ of a numerator and a denominator.
@@ -43,6 +44,10 @@ impl RatioMoments {
     /// The moments of N̂ = Σ_j Â_j v_j and Ẑ = Σ_j Â_j from `entries` A_j, the `covariance` of their unbiased estimates,
     /// row-major `[n, n]`, and `values` v_j. With v = 1 at one key and 0 elsewhere, the normalised entry.
     ///
+    /// Equal keys and values that sum to 0 have Var N̂ = 0, of which rounding leaves either sign. So what is within the
+    /// rounding of the n² terms (and of 4096 units in the last place of each) of moments that variables have is moved
+    /// there.
+    ///
     /// # Errors
     /// Lengths that do not fit, and moments that no variables have.
     pub fn of_row(entries: &[f64], covariance: &[f64], values: &[f64]) -> Result<Self> {
@@ -51,21 +56,36 @@ impl RatioMoments {
         suppose(ROW, "as many values as entries", values.len() == n, values.len() as f64)?;
         let is_square = n.checked_mul(n) == Some(covariance.len());
         suppose(ROW, "a covariance of each two entries", is_square, covariance.len() as f64)?;
-        let mut moments = Self {
-            numerator: entries.iter().zip(values).map(|(a, v)| a * v).sum(),
-            denominator: entries.iter().sum(),
-            variance_numerator: 0.0,
-            variance_denominator: 0.0,
-            covariance: 0.0,
-        };
+        let [mut numerator, mut denominator, mut both] = [Sum::default(); 3];
         for i in 0..n {
             for j in 0..n {
                 let c = covariance[i * n + j];
-                moments.variance_numerator += values[i] * values[j] * c;
-                moments.variance_denominator += c;
-                moments.covariance += 0.5 * (values[i] + values[j]) * c;
+                numerator.add(values[i] * values[j] * c);
+                denominator.add(c);
+                both.add(0.5 * values[i] * c);
+                both.add(0.5 * values[j] * c);
             }
         }
+        for sum in [numerator, denominator, both] {
+            finite(ROW, "finite covariances", sum.magnitude)?;
+        }
+        // What the variances may be at most, and at least.
+        let most = |sum: Sum| sum.value + sum.slack(n);
+        for sum in [numerator, denominator] {
+            suppose(ROW, "variances of at least 0", most(sum) >= 0.0, sum.value)?;
+        }
+        let least = (both.value.abs() - both.slack(n)).max(0.0);
+        let holds = cauchy_schwarz(least, most(numerator), most(denominator));
+        suppose(ROW, "a covariance within Cauchy–Schwarz", holds, both.value)?;
+        let [variance_numerator, variance_denominator] = [numerator, denominator].map(|sum| sum.value.max(0.0));
+        let bound = variance_numerator.sqrt() * variance_denominator.sqrt();
+        let moments = Self {
+            numerator: entries.iter().zip(values).map(|(a, v)| a * v).sum(),
+            denominator: entries.iter().sum(),
+            variance_numerator,
+            variance_denominator,
+            covariance: both.value.clamp(-bound, bound),
+        };
         moments.check(ROW)?;
         Ok(moments)
     }
@@ -75,11 +95,16 @@ impl RatioMoments {
         self.numerator / self.denominator
     }
 
-    /// Var(N̂ − oẐ), Cov(N̂ − oẐ, Ẑ).
-    fn difference(&self) -> (f64, f64) {
-        let o = self.ratio();
-        let variance = self.variance_numerator - 2.0 * o * self.covariance + o * o * self.variance_denominator;
-        (variance.max(0.0), self.covariance - o * self.variance_denominator)
+    /// Var D/Z², Cov(D, Ẑ)/Z² and Var Ẑ/Z², D = N̂ − oẐ. Divided twice, as Z² may overflow or vanish.
+    fn difference(&self, formula: &'static str) -> Result<[f64; 3]> {
+        let over = |moment: f64| moment / self.denominator / self.denominator;
+        let (o, own) = (self.ratio(), over(self.variance_denominator));
+        let covariance = over(self.covariance);
+        let variance = over(self.variance_numerator) - 2.0 * o * covariance + o * o * own;
+        finite(formula, "a finite variance of Ẑ/Z", own)?;
+        finite(formula, "a finite variance of (N̂ − oẐ)/Z", variance)?;
+        let covariance = finite(formula, "a finite covariance of (N̂ − oẐ)/Z and Ẑ/Z", covariance - o * own)?;
+        Ok([variance.max(0.0), covariance, own])
     }
 
     /// Finite moments, Z > 0, variances of at least 0, and Cauchy–Schwarz up to rounding.
@@ -90,8 +115,28 @@ impl RatioMoments {
         for variance in [self.variance_numerator, self.variance_denominator] {
             suppose(formula, "finite variances, at least 0", variance.is_finite() && variance >= 0.0, variance)?;
         }
-        let bound = (self.variance_numerator * self.variance_denominator).sqrt() * (1.0 + 1e-9);
-        suppose(formula, "a covariance within Cauchy–Schwarz", self.covariance.abs() <= bound, self.covariance)
+        let holds = cauchy_schwarz(self.covariance, self.variance_numerator, self.variance_denominator);
+        suppose(formula, "a covariance within Cauchy–Schwarz", holds, self.covariance)
+    }
+}
+
+/// A sum, and that of its terms' magnitudes, which its rounding is a share of.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    value: f64,
+    magnitude: f64,
+}
+
+impl Sum {
+    fn add(&mut self, term: f64) {
+        self.value += term;
+        self.magnitude += term.abs();
+    }
+
+    /// How far the value may be off: each of 2n² additions rounds by ε/2 of the magnitude at most, and each term was off
+    /// by 4096 ε when it came. The last is for terms that underflow.
+    fn slack(&self, n: usize) -> f64 {
+        ((n as f64).powi(2) + 4096.0) * f64::EPSILON * self.magnitude + f64::MIN_POSITIVE
     }
 }
 
@@ -112,7 +157,7 @@ impl RatioMoments {
 /// Derivation: N̂/Ẑ − o = D/Ẑ = (D/Z)(1 − (Ẑ − Z)/Z + …), E D = 0.
 ///
 /// # Errors
-/// Z not above 0, and moments that no variables have.
+/// Z not above 0, moments that no variables have, and those whose quotients by Z² or o² are not finite.
 ///
 /// ```
 /// use scatterbrain_theory::{RatioMoments, ratio_delta_method};
@@ -122,10 +167,10 @@ impl RatioMoments {
 /// # Ok::<(), scatterbrain_theory::Error>(())
 /// ```
 pub fn ratio_delta_method(moments: RatioMoments) -> Result<DeltaMethod> {
-    moments.check("the delta method")?;
-    let (variance, covariance) = moments.difference();
-    let square = moments.denominator.powi(2);
-    Ok(DeltaMethod { bias: -covariance / square, variance: variance / square })
+    const FORMULA: &str = "the delta method";
+    moments.check(FORMULA)?;
+    let [variance, covariance, _] = moments.difference(FORMULA)?;
+    Ok(DeltaMethod { bias: -covariance, variance })
 }
 
 /// A *bound* from second moments alone, for any unbiased N̂ and Ẑ, however distributed and of whatever sign, D = N̂ − oẐ.
@@ -140,7 +185,7 @@ pub fn ratio_delta_method(moments: RatioMoments) -> Result<DeltaMethod> {
 /// mean −tZ < 0 and variance V_± = Var D ∓ 2t Cov(D, Ẑ) + t² Var Ẑ: Cantelli's inequality.
 ///
 /// # Errors
-/// t not finite or not above 0, Z not above 0, and moments that no variables have.
+/// t not finite or not above 0, and moments that [`ratio_delta_method`] refuses.
 ///
 /// ```
 /// use scatterbrain_theory::{RatioMoments, ratio_error_cantelli};
@@ -150,8 +195,8 @@ pub fn ratio_delta_method(moments: RatioMoments) -> Result<DeltaMethod> {
 /// ```
 pub fn ratio_error_cantelli(moments: RatioMoments, t: f64) -> Result<f64> {
     let sides = sides("Cantelli's bound of a ratio", moments, t)?;
-    let threshold = (t * moments.denominator).powi(2);
-    Ok(sides.iter().map(|v| v / (v + threshold)).sum::<f64>().min(1.0))
+    // V/(V + t²Z²), with 1 for what t is nothing beside.
+    Ok(sides.map(|v| (1.0 + v.recip()).recip()).iter().sum::<f64>().min(1.0))
 }
 
 /// A *bound* for averages N̂, Ẑ of m independent, identically distributed, bounded terms:
@@ -169,7 +214,7 @@ pub fn ratio_error_cantelli(moments: RatioMoments, t: f64) -> Result<f64> {
 /// Derivation: as there, with Bernstein's inequality for the two averages.
 ///
 /// # Errors
-/// m = 0, t or R not finite or not above 0, Z not above 0, and moments that no variables have.
+/// m = 0, t or R not finite or not above 0, and moments that [`ratio_delta_method`] refuses.
 ///
 /// ```
 /// use scatterbrain_theory::{RatioMoments, ratio_error_bernstein};
@@ -182,17 +227,17 @@ pub fn ratio_error_bernstein(one: RatioMoments, range: f64, n_terms: usize, t: f
     let sides = sides(FORMULA, one, t)?;
     let m = crate::pair::check_count(FORMULA, n_terms)?;
     suppose(FORMULA, "a finite range above 0", range.is_finite() && range > 0.0, range)?;
-    let threshold = t * one.denominator;
-    let side = |v: f64| (-m * threshold.powi(2) / (2.0 * (v + range * threshold / 3.0))).exp();
+    // Numerator and denominator over t²Z².
+    let side = |v: f64| (-m / (2.0 * (v + range / t / one.denominator / 3.0))).exp();
     Ok(sides.map(side).iter().sum::<f64>().min(1.0))
 }
 
-/// V_+ and V_−.
+/// V_+ and V_−, over t²Z²; infinite for a t that is nothing beside them.
 fn sides(formula: &'static str, moments: RatioMoments, t: f64) -> Result<[f64; 2]> {
     suppose(formula, "a finite t above 0", t.is_finite() && t > 0.0, t)?;
     moments.check(formula)?;
-    let (variance, covariance) = moments.difference();
-    Ok([-1.0, 1.0].map(|s| (variance + 2.0 * s * t * covariance + t * t * moments.variance_denominator).max(0.0)))
+    let [variance, covariance, own] = moments.difference(formula)?;
+    Ok([-1.0, 1.0].map(|s| ((variance / t + 2.0 * s * covariance) / t + own).max(0.0)))
 }
 
 #[cfg(test)]
@@ -311,6 +356,89 @@ mod tests {
             assert_ne!(report.verdict, Verdict::Refuted, "m = {m}, t = {t}: {report:?}");
         }
         assert!(least < 0.01, "the bound says something: {least}");
+    }
+
+    /// Keys that are equal, and values of which some sum to 0: rows that exist, at the end of Cauchy–Schwarz.
+    #[test]
+    fn rows_of_equal_keys() {
+        let values: [[f64; 3]; 4] = [[1.0, 2.0, -3.0], [1.0, -1.0, 0.0], [0.1, 0.2, -0.3], [0.3; 3]];
+        let mut draws = Draws::new(5);
+        for _ in 0..500 {
+            let (q, k) = (draws.normals::<4>(), draws.normals::<4>());
+            let (a, c) = (dot(&q, &k).exp(), covariance_positive(&q, &k, &k, 8).unwrap());
+            for v in values {
+                let moments = RatioMoments::of_row(&[a; 3], &[c; 9], &v).unwrap();
+                // By hand: N̂ = Â Σv and Ẑ = 3Â, so that the ratio never errs.
+                let sum = v.iter().sum::<f64>();
+                let error = (moments.variance_numerator - sum * sum * c).abs();
+                assert!(error <= 1e-13 * c, "{v:?}: {moments:?}");
+                let delta = ratio_delta_method(moments).unwrap();
+                let relative = c / (a * a);
+                assert!(delta.variance <= 1e-12 * relative && delta.bias.abs() <= 1e-12 * relative, "{v:?}: {delta:?}");
+            }
+        }
+        // The slack is rounding's alone.
+        let row = |c: f64, v: [f64; 2]| RatioMoments::of_row(&[1.0; 2], &[1.0, c, c, 1.0], &v);
+        assert!(row(1.0 + 1e-6, [1.0, -1.0]).is_err() && row(1.0, [1.0, -1.0]).is_ok());
+    }
+
+    /// A factor on all entries changes no ratio: neither where squares vanish nor where products of variances do.
+    #[test]
+    fn scale_is_nothing() {
+        let covariance = [1.0, 0.5, 0.5, 1.0];
+        for logit in [-300.0f64, -190.0, -100.0, 0.0, 100.0, 300.0] {
+            let factor = logit.exp();
+            let scaled = covariance.map(|c| c * factor * factor);
+            let moments = RatioMoments::of_row(&[factor, 2.0 * factor], &scaled, &[1.0, 0.0]).unwrap();
+            // By hand: o = 1/3, Var Ẑ = 3, Cov = 3/2, Var N̂ = 1, all over 9.
+            let delta = ratio_delta_method(moments).unwrap();
+            assert!((delta.bias + 1.0 / 18.0).abs() < 1e-14, "{logit}: {delta:?}");
+            assert!((delta.variance - 1.0 / 27.0).abs() < 1e-14, "{logit}: {delta:?}");
+            // V_± at t = 1: (1/3 ± 1/2·2 + 3)/9 = 13/27 and 7/27.
+            let bound = ratio_error_cantelli(moments, 1.0).unwrap();
+            assert!((bound - 13.0 / 40.0 - 7.0 / 34.0).abs() < 1e-14, "{logit}: {bound}");
+            let bound = ratio_error_bernstein(moments, factor, 100, 1.0).unwrap();
+            let exact = [13.0f64, 7.0].map(|v| (-50.0 / (v / 27.0 + 1.0 / 9.0)).exp()).iter().sum::<f64>();
+            assert!((bound / exact - 1.0).abs() < 1e-11, "{logit}: {bound}");
+        }
+    }
+
+    /// Numbers or errors, for all finite moments; bounds within [0, 1].
+    #[test]
+    fn never_nan() {
+        let sizes = [0.0f64, 1e-320, 1e-170, 1e-9, 1.0, 1e9, 1e155, 1e200, 1e300];
+        let mut answers = 0;
+        for at in 0..sizes.len().pow(4) {
+            let pick = |place: u32| sizes[at / sizes.len().pow(place) % sizes.len()];
+            let (variance_numerator, variance_denominator) = (pick(2), pick(3));
+            let covariance = variance_numerator.sqrt() * variance_denominator.sqrt();
+            let moments = RatioMoments {
+                numerator: pick(0),
+                denominator: pick(1),
+                variance_numerator,
+                variance_denominator,
+                covariance,
+            };
+            if let Ok(delta) = ratio_delta_method(moments) {
+                assert!(delta.bias.is_finite() && delta.variance >= 0.0, "{moments:?}: {delta:?}");
+            }
+            for t in [1e-320, 1e-170, 1.0, 1e155, 1e300] {
+                let bounds = [ratio_error_cantelli(moments, t), ratio_error_bernstein(moments, t, 10, t)];
+                for bound in bounds.into_iter().flatten() {
+                    assert!((0.0..=1.0).contains(&bound), "{moments:?}, {t}: {bound}");
+                    answers += 1;
+                }
+            }
+        }
+        assert!(answers > 1000, "{answers}");
+        let far = RatioMoments {
+            numerator: 1e200,
+            denominator: 1.0,
+            variance_numerator: 1e300,
+            variance_denominator: 1.0,
+            covariance: 1e150,
+        };
+        assert!(ratio_delta_method(far).is_err());
     }
 
     #[test]
