@@ -1,6 +1,6 @@
 //! A group of keys off the support, by what bounds need of it.
 
-use crate::error::{Result, suppose};
+use crate::error::{Result, finite, suppose};
 
 /// The members of one group of keys that a query sees and that are *not* on its support: their number n, a centre μ,
 /// the radius r = max |k − μ|, the box of their coordinates, and of their values the mean and the root-mean-square
@@ -36,7 +36,8 @@ impl Cluster {
     /// Exactly the members: `keys` `[n, head_dim]`, `values` `[n, d_v]`, row-major. μ is their mean.
     ///
     /// # Errors
-    /// No members, no columns, lengths that do not fit together, or numbers that are not finite.
+    /// No members, no columns, lengths that do not fit together, numbers that are not finite, or of which distances
+    /// overflow.
     pub fn of(keys: &[f64], values: &[f64], head_dim: usize) -> Result<Self> {
         Self::with_group_mean(keys, values, head_dim, &[])
     }
@@ -72,6 +73,8 @@ impl Cluster {
         let (centre, mean_value) = (mean(&group), mean(&off));
         let largest = group.iter().map(|k| distance(k, &centre)).fold(0.0, f64::max);
         let spread = off.iter().map(|v| distance(v, &mean_value).powi(2)).sum::<f64>() / count as f64;
+        finite(CLUSTER, "finite distances of keys from their mean", largest)?;
+        finite(CLUSTER, "finite square distances of values from their mean", spread)?;
         let extreme = |pick: fn(f64, f64) -> f64| {
             (0..head_dim).map(|c| group.iter().map(|k| k[c]).reduce(pick).unwrap_or(f64::NAN)).collect()
         };
@@ -161,6 +164,9 @@ mod tests {
         }
         assert!(Cluster::of(&keys, &values[..1], 2).is_err() && Cluster::of(&keys, &[], 2).is_err());
         assert!(Cluster::of(&[f64::NAN, 0.0], &[0.0], 2).is_err());
+        // Squares that overflow.
+        assert!(Cluster::of(&[1e200, -1e200], &[0.0, 0.0], 1).is_err());
+        assert!(Cluster::of(&[0.0, 0.0], &[1e200, -1e200], 1).is_err());
         for removed in [&[2][..], &[0, 0], &[0, 1]] {
             assert!(Cluster::with_group_mean(&keys, &values, 2, removed).is_err());
         }

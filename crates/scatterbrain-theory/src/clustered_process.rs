@@ -1,7 +1,7 @@
 //! Queries and keys that come in clusters.
 
 use crate::check::Draws;
-use crate::error::{Result, suppose};
+use crate::error::{Result, finite, suppose};
 
 /// The clustered process: centres c ~ N(0, I/√d), and around each `members` queries and as many keys c + N(0, Δ² I/√d),
 /// all independent. Row i belongs to cluster i/`members`. Chen et al. 2021, "Scatterbrain".
@@ -85,13 +85,15 @@ impl ClusteredProcess {
     /// ```
     ///
     /// # Errors
-    /// As [`sample`](Self::sample), or β negative or not finite.
+    /// As [`sample`](Self::sample), β negative or not finite, or a variance that overflows.
     pub fn logit_moments(&self, beta: f64, within: bool) -> Result<LogitMoments> {
-        self.check_beta("the moments of a logit", beta)?;
-        let own = beta * (1.0 + self.spread * self.spread);
+        const FORMULA: &str = "the moments of a logit";
+        self.check_beta(FORMULA, beta)?;
+        let own = self.own(beta);
         let mean = if within { beta * (self.head_dim as f64).sqrt() } else { 0.0 };
         let common = if within { beta } else { 0.0 };
-        Ok(LogitMoments { mean, variance: own * own + common * common })
+        let variance = finite(FORMULA, "a finite variance", own * own + common * common)?;
+        Ok(LogitMoments { mean, variance })
     }
 
     /// The mean of an entry over draws of the process, v = (1 + Δ²)/√d, w = 1/√d within a cluster and 0 between two;
@@ -106,15 +108,20 @@ impl ClusteredProcess {
     /// 1/v − 2βw/v − β²(v − w²/v) for 1/v.
     ///
     /// # Errors
-    /// As [`logit_moments`](Self::logit_moments).
+    /// As [`sample`](Self::sample), or β negative or not finite.
     pub fn expected_entry(&self, beta: f64, within: bool) -> Result<f64> {
         self.check_beta("the expected entry of a clustered process", beta)?;
         let d = self.head_dim as f64;
-        let variance = beta * (1.0 + self.spread * self.spread) / d.sqrt();
+        let variance = self.own(beta) / d.sqrt();
         let covariance = if within { beta / d.sqrt() } else { 0.0 };
         // (1 − βw − βv)(1 − βw + βv), the first of which decides.
         let factors = (1.0 - covariance - variance, 1.0 - covariance + variance);
         Ok(if factors.0 <= 0.0 { f64::INFINITY } else { (-0.5 * d * (factors.0.ln() + factors.1.ln())).exp() })
+    }
+
+    /// β(1 + Δ²), which is 0 at β = 0 even where Δ² overflows.
+    fn own(&self, beta: f64) -> f64 {
+        beta + beta * self.spread * self.spread
     }
 
     fn check_beta(&self, formula: &'static str, beta: f64) -> Result<()> {
@@ -170,6 +177,15 @@ mod tests {
         assert!(process.expected_entry(2.0, true).unwrap().is_infinite());
         assert!(process.expected_entry(2.0, false).unwrap().is_finite());
         assert!(process.expected_entry(-1.0, true).is_err());
+        // At β = 0 every logit is 0 and every entry 1, however wide the clusters.
+        let wide = ClusteredProcess { spread: 1e155, ..PROCESS };
+        for within in [true, false] {
+            assert_eq!(wide.logit_moments(0.0, within).unwrap(), LogitMoments { mean: 0.0, variance: 0.0 });
+            assert_eq!(wide.expected_entry(0.0, within).unwrap(), 1.0);
+            assert!(
+                wide.logit_moments(1.0, within).is_err() && wide.expected_entry(1.0, within).unwrap().is_infinite()
+            );
+        }
         assert!(ClusteredProcess { clusters: 0, ..PROCESS }.sample(1).is_err());
         assert!(ClusteredProcess { members: usize::MAX, ..PROCESS }.sample(1).is_err());
         assert!(ClusteredProcess { spread: f64::NAN, ..PROCESS }.sample(1).is_err());

@@ -4,6 +4,9 @@ use crate::error::{Result, suppose};
 use libm::erf;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
+/// Widths, in distances, below which a series is used.
+const SMALL: f64 = 1e-3;
+
 /// The exact probability that ⌊(a·x + b)/w⌋ is the same for two points at Euclidean distance τ, a ~ N(0, I) and
 /// b uniform on [0, w), F the normal distribution function:
 ///
@@ -33,6 +36,11 @@ pub fn collision_e2lsh(width: f64, distance: f64) -> Result<f64> {
     let ratio = width / distance;
     if ratio == 0.0 {
         return Ok(0.0);
+    }
+    // Where r² may vanish beside 1, the integral of the density's series: the next term is below 10⁻²⁰ of the sum.
+    if ratio < SMALL {
+        let square = ratio * ratio;
+        return Ok(ratio / (2.0 * PI).sqrt() * (1.0 - square / 12.0 + square * square / 120.0));
     }
     // 1 − 2F(−r) = erf(r/√2).
     let near = erf(ratio * FRAC_1_SQRT_2);
@@ -65,6 +73,25 @@ mod tests {
         let r = 1e-5;
         let p = collision_e2lsh(r, 1.0).unwrap();
         assert!((p / (r / (2.0 * PI).sqrt()) - 1.0).abs() < 1e-9, "{p}");
+    }
+
+    /// By mpmath's quadrature of the integral, on both sides of where the series begins and far from it.
+    #[test]
+    fn of_any_ratio() {
+        for (width, distance, exact) in [
+            (1e-170, 1.0, 3.98942280401447e-171),
+            (1e-3, 1.0, 0.000398942247156246),
+            (0.9e-3, 1.0, 0.000359048028125548),
+            (1e-6, 3.0, 1.3298076013381e-7),
+            (0.1, 1.0, 0.0398610160656397),
+        ] {
+            let p = collision_e2lsh(width, distance).unwrap();
+            assert!((p / exact - 1.0).abs() < 1e-12, "{width} {distance}: {p} {exact}");
+        }
+        // p depends on the ratio alone, here one that is below the normal numbers.
+        let p = collision_e2lsh(1e-320, 1e-9).unwrap();
+        assert!((p / 1e-311 * (2.0 * PI).sqrt() - 1.0).abs() < 1e-3, "{p}");
+        assert_eq!(collision_e2lsh(1e300, 1e-300).unwrap(), 1.0);
     }
 
     #[test]

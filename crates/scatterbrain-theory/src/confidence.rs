@@ -59,7 +59,8 @@ pub fn half_width_empirical_bernstein(samples: &[f64], range: f64, error_probabi
     let end = |pick: fn(f64, f64) -> f64| samples.iter().copied().reduce(pick).unwrap_or(0.0);
     let spread = end(f64::max) - end(f64::min);
     suppose(FORMULA, "samples within the range", spread <= range * (1.0 + 1e-12), spread)?;
-    let t = (3.0 / error_probability).ln();
+    // Apart, as the quotient may overflow.
+    let t = 3f64.ln() - error_probability.ln();
     Ok((2.0 * variance * t / n).sqrt() + 7.0 * range * t / (3.0 * (n - 1.0)))
 }
 
@@ -109,6 +110,13 @@ mod tests {
             assert_eq!(misses(Claim::AtMost(DELTA), n, 0.01, bernstein, rare), Verdict::Holds);
             assert_eq!(misses(Claim::AtMost(DELTA), n, 0.5, bernstein, Draws::uniform), Verdict::Holds);
         }
+    }
+
+    /// Of a probability that 3/δ overflows for: t = ln 3 + 320 ln 10 up to the few digits of such a δ.
+    #[test]
+    fn tiny_probabilities() {
+        let half = half_width_empirical_bernstein(&[0.5; 71], 1.0, 1e-320).unwrap();
+        assert!((half - (3f64.ln() + 320.0 * 10f64.ln()) / 30.0).abs() < 1e-4, "{half}");
     }
 
     #[test]

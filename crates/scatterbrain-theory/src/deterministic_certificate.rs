@@ -1,7 +1,7 @@
 //! How far the output can be from the exact one, whatever the keys in the clusters are.
 
 use crate::cluster::Cluster;
-use crate::error::{Result, suppose};
+use crate::error::{Result, finite, suppose};
 
 /// A bound on the error of the output ô of a row that is exact on the support 𝒮 and has cluster weights e^{q·μ_c} off it:
 ///
@@ -29,7 +29,8 @@ use crate::error::{Result, suppose};
 /// Σ|v_k − v̄| ≤ n s by Cauchy–Schwarz. Last, Z = Z_𝒮 + Z_R is at least the denominator, by the same bracket.
 ///
 /// # Errors
-/// No clusters, an output or query of another dimension, an infinite mass, or numbers that are not finite.
+/// No clusters, an output or query of another dimension, an infinite mass, or numbers that are not finite, or of which
+/// logits or distances are not.
 ///
 /// ```
 /// use scatterbrain_theory::{Cluster, deterministic_certificate};
@@ -54,7 +55,9 @@ pub fn deterministic_certificate(
     // Relative to the largest summand of the denominator, which then lies between 1 and its number of summands.
     let reference = terms.iter().map(|t| t.log_least).fold(log_support_mass, f64::max);
     let mass = terms.iter().fold((log_support_mass - reference).exp(), |m, t| m + (t.log_least - reference).exp());
-    Ok(terms.iter().map(|t| t.error(reference)).sum::<f64>() / mass)
+    let error = terms.iter().map(|t| t.error(reference)).sum::<f64>() / mass;
+    suppose(FORMULA, "logits whose sums are finite", !error.is_nan(), error)?;
+    Ok(error)
 }
 
 /// What one cluster adds.
@@ -76,6 +79,7 @@ impl Term {
         // cosh a − 1 = e^a (1 − e^{−a})²/2 and sinh a = e^a (1 − e^{−2a})/2.
         let (cosh, sinh) = (0.5 * (-reach).exp_m1().powi(2), -0.5 * (-2.0 * reach).exp_m1());
         let apart = value.iter().zip(output).map(|(v, o)| (v - o).powi(2)).sum::<f64>().sqrt();
+        finite(formula, "a finite distance of output and mean value", apart)?;
         Ok(Self {
             log_least: log_weight - drift * reach,
             log_most: log_weight + reach,
@@ -183,5 +187,13 @@ mod tests {
         assert!(deterministic_certificate(&[1.0], &clusters, f64::INFINITY, &[2.0]).is_err());
         assert!(deterministic_certificate(&[1.0], &clusters, none, &[2.0, 0.0]).is_err());
         assert!(deterministic_certificate(&[1.0], &clusters, none, &[f64::NAN]).is_err());
+        // An output so far that its distance overflows, beside a query that weighs all keys alike.
+        assert!(deterministic_certificate(&[0.0], &clusters, none, &[1e200]).is_err());
+        // Logits at the end of what is finite.
+        let far = [Cluster::with_group_mean(&[1e150, -1e150], &[1.0, 2.0], 1, &[0]).unwrap()];
+        for query in [1e154, 1e158, 1e160] {
+            let bound = deterministic_certificate(&[query], &far, none, &[2.0]);
+            assert!(bound.is_err() || bound.is_ok_and(|b| b >= 0.0), "{query}");
+        }
     }
 }
