@@ -44,6 +44,10 @@
 //! | `EluFeatures` | no variance, a fixed error: (elu(q) + 1)·(elu(k) + 1) − A | | [`mse_biased_background`] |
 //! | `Constant` | no variance, a fixed error: 1 − A | | [`mse_biased_background`] |
 //!
+//! Three random parts have no row, as they are backgrounds and no maps: `SampledBackground`, `SampledRestBackground` and
+//! `EvaBackground` draw keys, or a proposal for each group of keys, so that what they err by depends on all keys of a row
+//! and not on one pair. Their own pages say what each estimates.
+//!
 //! And of each hash family, amplified over K concatenations and L tables by [`amplification()`]:
 //!
 //! | family | one hash |
