@@ -23,6 +23,10 @@ use std::time::Instant;
 /// # Errors
 /// An input or an option that cannot be used, no convergence, an output that cannot be written, or a closed stdout.
 pub(crate) fn run(options: &DecomposeOptions) -> Result<()> {
+    let pursues = options.method == Algorithm::Pcp;
+    ensure!(!(pursues && options.common.has_budget()), "budget: expected without --method pcp, which has none");
+    ensure!(pursues || options.lambda.is_none(), "lambda: expected with --method pcp alone");
+    ensure!(options.iterations != Some(0), "iterations: expected at least 1, got 0");
     let input = Input::read(options.file.as_deref(), &options.common)?;
     let s = input.sizes;
     ensure!(options.batch < s.batch, "batch: expected 0 to {}, got {}", s.batch - 1, options.batch);
@@ -156,7 +160,6 @@ fn yardstick(
     options: &DecomposeOptions,
     bar: &Bar,
 ) -> Result<Yardstick> {
-    ensure!(options.lambda.is_none(), "lambda: expected with --method pcp alone");
     let mut settings = decompose::YardstickOptions {
         heuristic: match method {
             Algorithm::Godec => Some(Heuristic::GoDec),

@@ -565,8 +565,10 @@ fn decompose_writes_what_it_prints() {
                 if sees(i, j) { (logit(i, j) - reference).exp() } else { 0.0 }
             })
             .collect();
-        let mut arguments =
-            vec![&input[..], "--batch", "1", "--head", "3", "--method", method, "-o", out, "--budget", "6"];
+        let mut arguments = vec![&input[..], "--batch", "1", "--head", "3", "--method", method, "-o", out];
+        if method != "pcp" {
+            arguments.extend(["--budget", "6"]);
+        }
         if unnormalised {
             arguments.push("--unnormalised");
         }
@@ -644,7 +646,11 @@ fn decompose_refuses() {
     refuses(&["decompose", "--head", "0", "--method", "pcp", "--lambda", "-1"], "lambda: expected a positive");
     refuses(&["decompose", "--head", "0", "--method", "pcp", "--iterations", "2"], "not converged after 2 iterations");
     refuses(&["decompose", "--head", "0", "--tolerance", "NaN"], "tolerance: expected");
-    refuses(&["decompose", "--head", "0", "--iterations", "0"], "max_iterations: expected at least 1");
+    refuses(&["decompose", "--head", "0", "--iterations", "0"], "iterations: expected at least 1, got 0");
+    let zero = ["decompose", "--head", "0", "--method", "pcp", "--iterations", "0"];
+    refuses(&zero, "iterations: expected at least 1, got 0");
+    let budget = ["decompose", "--head", "0", "--method", "pcp", "--budget", "2"];
+    refuses(&budget, "budget: expected without --method pcp, which has none");
     let folder = folder();
     let mut query: Vec<u8> = vec![0; 4 * 144];
     query[..4].copy_from_slice(&f32::NAN.to_le_bytes());
