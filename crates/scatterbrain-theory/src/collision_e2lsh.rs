@@ -33,7 +33,8 @@ pub fn collision_e2lsh(width: f64, distance: f64) -> Result<f64> {
     const FORMULA: &str = "the collision probability of E2LSH";
     suppose(FORMULA, "a positive finite width", width.is_finite() && width > 0.0, width)?;
     suppose(FORMULA, "a distance of at least 0", distance >= 0.0, distance)?;
-    let ratio = width / distance;
+    // A distance of −0 is 0.
+    let ratio = (width / distance).abs();
     if ratio == 0.0 {
         return Ok(0.0);
     }
@@ -92,6 +93,7 @@ mod tests {
         let p = collision_e2lsh(1e-320, 1e-9).unwrap();
         assert!((p / 1e-311 * (2.0 * PI).sqrt() - 1.0).abs() < 1e-3, "{p}");
         assert_eq!(collision_e2lsh(1e300, 1e-300).unwrap(), 1.0);
+        assert_eq!(collision_e2lsh(1.0, -0.0).unwrap(), 1.0);
     }
 
     #[test]
