@@ -44,6 +44,16 @@ fn short_sentences_of_minilm_do_not_change() {
 }
 
 #[test]
+fn sentiment_of_long_reviews() {
+    let arguments = ["minilm", "--task", "imdb", "--limit", "40", "--threads", "2", "--method", "auto"];
+    let Some(evaluation) = eval(&arguments) else { return };
+    let [exact, auto] = ["exact", "auto"].map(|method| measure(&evaluation, method, 0));
+    // By this program: 77.5 % of 200.
+    assert!(exact >= 0.65 && (auto - exact).abs() <= 0.05, "{evaluation}");
+    assert!(measure(&evaluation, "auto", 1) >= 0.99, "{evaluation}");
+}
+
+#[test]
 fn text_of_smollm2_after_an_approximate_prefill() {
     let arguments = ["smollm2", "--task", "generate", "--length", "512", "--limit", "1", "--method", "auto"];
     let Some(evaluation) = eval(&[&arguments[..], &["--budget", "10%"]].concat()) else { return };
