@@ -40,7 +40,7 @@ const SCANS: [(usize, u8, f64); 5] =
 /// One of them.
 const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
 /// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
-const SURE: f64 = 1.5;
+const SURE: f64 = 2.0;
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
