@@ -56,6 +56,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A message fit for a terminal: names out of hostile files may hold line ends and escape sequences.
 fn one_line(message: &str) -> String {
     const LONGEST: usize = 400;
+    // candle writes a backtrace, where there is one, behind what it says: numbered lines.
+    let message = message.split("\n   0: ").next().unwrap_or(message).trim_end();
     let mut line: String = message.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if message.chars().nth(LONGEST).is_some() {
         line.push('…');
@@ -70,6 +72,7 @@ mod tests {
     #[test]
     fn messages_stay_one_short_line() {
         assert_eq!(one_line("a\nb\u{1b}[31m"), "a b [31m");
+        assert_eq!(one_line("no tensor\n   0: candle_core::error::Error::bt\n   1: main"), "no tensor");
         assert_eq!(one_line(&"x".repeat(9999)).chars().count(), 401);
     }
 }
