@@ -239,6 +239,30 @@ fn a_plan_on_the_fly_keeps_its_promise() {
 }
 
 #[test]
+fn on_the_fly_with_little_to_look_at() {
+    let exact = |data: &Data, mask: &Mask<'_>| {
+        let options = PlanOptions::on_the_fly(Request::Error(0.05));
+        let planned = data.with(|q, k, v| plan(q, k, v, mask, &options, &Options::default())).unwrap();
+        assert!(planned.heads.iter().all(HeadPlan::is_fallback), "{planned:?}");
+        let [a, b] = [Method::planned(planned), Method::exact()].map(|m| data.attend(mask, &m).unwrap().output);
+        assert_eq!(bits(&a), bits(&b));
+    };
+    exact(&Data::new(2, 1, 1), &Mask::default());
+    exact(&Data::new(2, 1500, 1), &Mask::causal());
+    exact(&Data::new(2, 1, 1500), &Mask::causal());
+    exact(&Data::new(2, 1500, 1500), &Mask { key_lengths: Some(&[0]), ..Mask::default() });
+    let mut data = Data::new(2, 1500, 1500);
+    data.key[7 * D] = f32::NAN;
+    exact(&data, &Mask::default());
+    // Logits of 10⁴ and more: what is promised is kept, or the head is exact.
+    let mut data = Data::of_positions(2, 2000, 1, 0, 2000);
+    data.query.iter_mut().for_each(|x| *x *= 1e3);
+    let options = PlanOptions::on_the_fly(Request::Error(0.05));
+    let planned = data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap();
+    assert!(errors(&data, &Mask::causal(), &Method::planned(planned)).iter().all(|&e| e <= 0.1));
+}
+
+#[test]
 fn without_effort_heads_are_left_to_exact_attention_unseen() {
     let data = Data::of_positions(4, 2000, 1, 0, 2000);
     let with = |effort, request| {

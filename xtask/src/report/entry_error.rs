@@ -243,8 +243,8 @@ impl Figure for EntryError {
                     context.pick(8_192, 65_536)
                 ),
                 "Near q·k = 1 positive features have so heavy a tail that draws do not show the mean of the square: the \
-                 check says undecided, and the points lie under the line. Where the formula says 0, at the ends of some lines and where the constant 1 is right, \
-                 rounding is all that is left, and no point is drawn."
+                 check says undecided, and the points lie under the line. Where the formula says 0, at the ends of some lines \
+                 and where the constant 1 is right, rounding is all that is left, and no point is drawn."
                     .into(),
             ],
             panels: Group::ALL.into_iter().map(|group| panel(rows, group)).collect::<Result<_>>()?,

@@ -265,6 +265,9 @@ impl Figure for EqualUnits {
             }
         }
         let told = |place: &str, rows: Vec<&Row>| {
+            if rows.is_empty() {
+                return format!("on {place} nothing that counts");
+            }
             let count = |v: Verdict| percent(rows.iter().filter(|row| row.verdict == v).count(), rows.len());
             let idle = rows.iter().filter(|row| row.verdict != Verdict::NotLower && row.is_worse_than_uniform());
             format!(
@@ -423,13 +426,17 @@ fn panels(rows: &[Row]) -> Result<Vec<Panel>> {
 
 fn panel(title: String, heat: &Heat, rows: &[&Row]) -> Result<Panel> {
     let count = |v: Verdict| rows.iter().filter(|row| row.verdict == v).count();
-    let alt = format!(
-        "Of {} cells {} show an error at least {HEADLINE} times lower than either part's, {} a lower one, {} none lower.",
+    let mut alt = format!(
+        "Of {} cells {} show an error at least {HEADLINE} times lower than either part's, {} a lower one, {} none lower",
         rows.len(),
         count(Verdict::Headline),
         count(Verdict::Lower),
         count(Verdict::NotLower)
     );
+    alt += &match count(Verdict::Uncounted) {
+        0 => ".".to_owned(),
+        uncounted => format!("; {uncounted} are not counted."),
+    };
     Ok(Panel { svg: named(&heat.svg()?, &title, &alt)?, title, alt })
 }
 

@@ -15,7 +15,8 @@
 //! clusters that a row sees and the keys of its ragged ends. Nanoseconds of one core of the machine of `benches/record`,
 //! fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
 //! captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
-//! what trials of a plan cost.
+//! what trials of a plan cost; this and what is set up (QUANTISE, SUM, KMEANS) were fitted to timed trials on another
+//! machine, in times of its exact attention.
 
 use super::Config;
 use scatterbrain_core::Mask;

@@ -9,7 +9,9 @@
 mod bound;
 pub(crate) mod config;
 mod cost;
+mod families;
 mod planner;
+mod search;
 mod trial;
 
 pub use config::Config;

@@ -3,15 +3,16 @@
 //! ```text
 //! for each head:
 //!     exact attention of some rows, one of each stratum
-//!     for each family of configurations:        # they differ in one parameter
-//!         search for the cheapest member whose error bound keeps the request, among those cheaper than the best so far;
-//!         give up where a member misses the request by far, or the next trial would cost more than is left
+//!     an error asked for:    search (`search.rs`) for the cheapest configuration whose error bound keeps it
+//!     units or time:         try all configurations, and take the least error
 //! ```
 
 use super::config::{self, Config, Setting};
 use super::cost::{self, Shape, Spent};
+use super::families::{Family, families};
+use super::search::{Effort, Search};
 use super::trial::{Group, Outcome};
-use super::{HeadPlan, LayerPlan, WORTH};
+use super::{HeadPlan, LayerPlan};
 use crate::attend::{Call, Options};
 use crate::group::{GroupExtent, KeyRows};
 use crate::method::Parts;
@@ -24,26 +25,8 @@ use serde::{Deserialize, Serialize};
 const ROWS_PART: usize = 80;
 const FEWEST_ROWS: usize = 48;
 const MOST_ROWS: usize = 256;
-/// Sinks of a window.
-const SINKS: usize = 4;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
-/// The narrowest window.
-const NARROW: usize = 64;
-/// From so many keys on windows are tried without centroids too.
-const LONG: usize = 16384;
-/// Centroids beside a window.
-const CENTROIDS: usize = 32;
-/// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
-const SCANS: [(usize, u8, f64); 5] =
-    [(16, 15, 0.06), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
-/// One of them.
-const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
-/// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
-const SURE: f64 = 2.0;
-/// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
-/// and the dearest of them cost most to try.
-const FAR: f64 = 6.0;
 /// Steps of the search for the price of an error.
 const STEPS: usize = 60;
 
@@ -189,98 +172,16 @@ pub fn plan(
     })
 }
 
-/// Configurations that differ in one parameter, from cheap to dear: their errors fall.
-struct Family {
-    configs: Vec<Config>,
-    /// Bounds of errors as they mostly are; none: nothing is known of them.
-    expected: Vec<f64>,
-    /// Whether only flat rows have a small error by it.
-    flat: bool,
-}
-
-impl Family {
-    fn new(configs: impl IntoIterator<Item = Config>) -> Self {
-        Family { configs: configs.into_iter().collect(), expected: Vec::new(), flat: false }
-    }
-
-    fn scans() -> Self {
-        let expected = SCANS.iter().map(|scan| scan.2).collect();
-        Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
-    }
-
-    fn flat(configs: impl IntoIterator<Item = Config>) -> Self {
-        Family { flat: true, ..Self::new(configs) }
-    }
-}
-
-/// What may be chosen from.
-fn families(request: Request, shape: &Shape) -> Vec<Family> {
-    let m = shape.m;
-    let families = match request {
-        Request::Units(units) => within(units.min(m)),
-        Request::Error(_) | Request::Time(_) => {
-            let part = |share: f64| ((m as f64 * share).round() as usize).max(1);
-            // From m/64 to m/4, two steps a factor of two; windows of long inputs from as few keys as those of short ones.
-            let keys = || (0..=8).map(|step| part(2f64.powf(f64::from(step) / 2.0) / 64.0));
-            let windows = |centroids| {
-                let narrower =
-                    (1..32).map(|step| (m as f64 / 64.0 / 2f64.powf(f64::from(step) / 2.0)).round() as usize);
-                let narrow: Vec<usize> = narrower.take_while(|&keys| keys >= NARROW).collect();
-                let keys = narrow.into_iter().rev().chain(keys());
-                Family::new(keys.map(move |keys| Config::Window { keys, sinks: SINKS, centroids }))
-            };
-            let centroids = [CENTROIDS, 4 * CENTROIDS].map(|centroids| Config::Centroids { centroids });
-            // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
-            let alone = if m >= LONG { Some(windows(0)) } else { None };
-            let windows = alone.into_iter().chain([windows(CENTROIDS)]);
-            let others = [
-                Family::scans(),
-                Family::flat([Config::Uniform]),
-                Family::flat(centroids),
-                Family::new(keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS })),
-            ];
-            windows.chain(others).collect()
-        }
-    };
-    // Only centroids are left out, and they expect nothing: places stay those of `expected`.
-    let fits = |config: &Config| config.keys().is_some_and(|keys| keys <= m) && config.centroids() <= m / 2;
-    let fitting = |family: Family| Family { configs: family.configs.into_iter().filter(fits).collect(), ..family };
-    families.into_iter().map(fitting).collect()
-}
-
-/// Splits of a budget in units.
-fn within(units: usize) -> Vec<Family> {
-    let sixteenths = |part: usize| units * part / 16;
-    let split = |part: usize| {
-        let centroids = sixteenths(part);
-        let keys = units - 2 * centroids;
-        let window = Config::Window { keys: keys.saturating_sub(SINKS), sinks: SINKS.min(keys - 1), centroids };
-        [Config::QuantisedTopK { keys, centroids }, window]
-    };
-    let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split).filter(|config| config.check().is_ok());
-    let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
-    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
-    let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
-    vec![Family::new(all.filter(|config| config.units().is_some_and(|u| u <= units)))]
-}
-
-/// What planning a head may still cost.
-struct Effort {
-    /// Nanoseconds.
-    left: f64,
-    /// Whether the group has been scanned: other scans share what was prepared.
-    scanned: bool,
-}
-
-struct Planner<'a> {
-    call: &'a Call<'a>,
-    request: Request,
-    shape: Shape,
-    families: Vec<Family>,
-    rows: usize,
-    seed: Seed,
+/// What a plan is made from.
+pub(super) struct Planner<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) request: Request,
+    pub(super) shape: Shape,
+    pub(super) families: Vec<Family>,
+    pub(super) rows: usize,
+    pub(super) seed: Seed,
     /// Nanoseconds a head.
-    effort: f64,
+    pub(super) effort: f64,
 }
 
 impl Planner<'_> {
@@ -342,7 +243,7 @@ impl Planner<'_> {
         Ok(options)
     }
 
-    fn option(&self, config: Config, outcome: &Outcome) -> HeadPlan {
+    pub(super) fn option(&self, config: Config, outcome: &Outcome) -> HeadPlan {
         let Spent { exact, scanned } = outcome.spent;
         let spent = Spent { exact: exact.max(self.shape.share(config.keys())), scanned };
         HeadPlan {
@@ -356,117 +257,9 @@ impl Planner<'_> {
     }
 
     /// The cost as far as it is known before a trial.
-    fn least_cost(&self, config: Config) -> f64 {
+    pub(super) fn least_cost(&self, config: Config) -> f64 {
         let spent = Spent { exact: self.shape.share(config.keys()), scanned: 1.0 };
         cost::relative(config, &self.shape, spent)
-    }
-}
-
-/// The search for what keeps an error of one head.
-///
-/// Windows are tried before scans, which they may save, but leave enough for the scan that most heads end with.
-struct Search<'a, 'b, 'c> {
-    planner: &'a Planner<'a>,
-    group: &'a mut Group<'c>,
-    head: usize,
-    error: f64,
-    effort: &'b mut Effort,
-}
-
-impl<'c> Search<'_, '_, 'c> {
-    /// The cheapest configuration whose bound is at most the error.
-    fn cheapest(&mut self, parts: &'c [Vec<Parts>]) -> Result<HeadPlan> {
-        let mut best = HeadPlan { cost: WORTH, ..HeadPlan::EXACT };
-        // k-means is dear to try, and centroids alone hardly come to a sixth of the error of what has centroids too.
-        let mut spiky = false;
-        for (family, parts) in self.planner.families.iter().zip(parts) {
-            if spiky && family.flat {
-                continue;
-            }
-            let far = match family.expected.is_empty() {
-                true => self.bisect(family, parts, &mut best)?,
-                false => self.walk(family, parts, &mut best)?,
-            };
-            spiky |= far && family.configs.iter().any(|config| config.centroids() > 0);
-        }
-        Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
-    }
-
-    /// Members that may cost less than the best, tried by halves. Whether one missed the error by far.
-    fn bisect(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
-        let (mut low, mut high) = (0, self.worthwhile(family, best));
-        while low < high {
-            let middle = (low + high) / 2;
-            let Some(outcome) = self.attempt(family.configs[middle], &parts[middle], best)? else { break };
-            if outcome.bound <= self.error {
-                high = middle;
-            } else if outcome.error > FAR * self.error {
-                return Ok(true);
-            } else {
-                low = middle + 1;
-            }
-        }
-        Ok(false)
-    }
-
-    /// From the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
-    /// says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error by far.
-    fn walk(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
-        let Family { configs, expected, .. } = family;
-        let count = self.worthwhile(family, best);
-        let keeps = |factor: f64| expected[..count].iter().position(|e| factor * e <= self.error);
-        let mut tried = vec![false; count];
-        let again = cost::trial(SCAN, &self.planner.shape, self.planner.rows, true);
-        let sure = if self.cost_of_scan() + again > self.effort.left { SURE } else { 1.0 };
-        let mut next = keeps(sure).or(count.checked_sub(1));
-        while let Some(at) = next.filter(|&at| !tried[at]) {
-            tried[at] = true;
-            let Some(outcome) = self.attempt(configs[at], &parts[at], best)? else { break };
-            if outcome.error > FAR * self.error {
-                return Ok(true);
-            }
-            let known = if outcome.bound.is_finite() { outcome.bound } else { outcome.error };
-            let expects = |i: usize| known * expected[i] / expected[at] <= self.error;
-            next = match outcome.bound <= self.error {
-                true => (0..at).find(|&i| expects(i)),
-                false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
-            };
-        }
-        Ok(false)
-    }
-
-    /// What a trial of a scan would cost.
-    fn cost_of_scan(&self) -> f64 {
-        cost::trial(SCAN, &self.planner.shape, self.planner.rows, self.effort.scanned)
-    }
-
-    /// How many members may cost less than the best.
-    fn worthwhile(&self, family: &Family, best: &HeadPlan) -> usize {
-        family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
-    }
-
-    /// A trial, if there is effort left for it; the best is what it was, or that.
-    fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan) -> Result<Option<Outcome>> {
-        let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
-        let prepared = self.group.has(parts) || scan && self.effort.scanned;
-        let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
-        let reserve = match config {
-            Config::Window { .. } if planner.least_cost(SCAN) < best.cost => self.cost_of_scan(),
-            _ => 0.0,
-        };
-        if cost(planner.rows) + reserve > self.effort.left {
-            return Ok(None);
-        }
-        self.effort.scanned |= scan;
-        let outcome = self.group.evaluate(self.head, config, parts, self.error)?;
-        self.effort.left -= cost(outcome.rows);
-        if outcome.bound <= self.error {
-            let option = planner.option(config, &outcome);
-            if option.cost < best.cost {
-                *best = option;
-            }
-        }
-        Ok(Some(outcome))
     }
 }
 

@@ -1,0 +1,94 @@
+//! What a plan may choose from.
+
+use super::Request;
+use super::config::Config;
+use super::cost::Shape;
+
+/// Sinks of a window.
+const SINKS: usize = 4;
+/// The narrowest window.
+const NARROW: usize = 64;
+/// From so many keys on windows are tried without centroids too.
+const LONG: usize = 16384;
+/// Centroids beside a window.
+const CENTROIDS: usize = 32;
+/// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
+const SCANS: [(usize, u8, f64); 5] =
+    [(16, 15, 0.06), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
+/// One of them.
+pub(super) const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
+
+/// Configurations that differ in one parameter, from cheap to dear: their errors fall.
+pub(super) struct Family {
+    pub configs: Vec<Config>,
+    /// Bounds of errors as they mostly are; none: nothing is known of them.
+    pub expected: Vec<f64>,
+    /// Whether only flat rows have a small error by it.
+    pub flat: bool,
+}
+
+impl Family {
+    fn new(configs: impl IntoIterator<Item = Config>) -> Self {
+        Family { configs: configs.into_iter().collect(), expected: Vec::new(), flat: false }
+    }
+
+    fn scans() -> Self {
+        let expected = SCANS.iter().map(|scan| scan.2).collect();
+        Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
+    }
+
+    fn flat(configs: impl IntoIterator<Item = Config>) -> Self {
+        Family { flat: true, ..Self::new(configs) }
+    }
+}
+
+/// What may be chosen from.
+pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
+    let m = shape.m;
+    let families = match request {
+        Request::Units(units) => within(units.min(m)),
+        Request::Error(_) | Request::Time(_) => {
+            let part = |share: f64| ((m as f64 * share).round() as usize).max(1);
+            // From m/64 to m/4, two steps a factor of two; windows of long inputs from as few keys as those of short ones.
+            let keys = || (0..=8).map(|step| part(2f64.powf(f64::from(step) / 2.0) / 64.0));
+            let windows = |centroids| {
+                let narrower =
+                    (1..32).map(|step| (m as f64 / 64.0 / 2f64.powf(f64::from(step) / 2.0)).round() as usize);
+                let narrow: Vec<usize> = narrower.take_while(|&keys| keys >= NARROW).collect();
+                let keys = narrow.into_iter().rev().chain(keys());
+                Family::new(keys.map(move |keys| Config::Window { keys, sinks: SINKS, centroids }))
+            };
+            let centroids = [CENTROIDS, 4 * CENTROIDS].map(|centroids| Config::Centroids { centroids });
+            // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
+            let alone = if m >= LONG { Some(windows(0)) } else { None };
+            let windows = alone.into_iter().chain([windows(CENTROIDS)]);
+            let others = [
+                Family::scans(),
+                Family::flat([Config::Uniform]),
+                Family::flat(centroids),
+                Family::new(keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS })),
+            ];
+            windows.chain(others).collect()
+        }
+    };
+    // Only centroids are left out, and they expect nothing: places stay those of `expected`.
+    let fits = |config: &Config| config.keys().is_some_and(|keys| keys <= m) && config.centroids() <= m / 2;
+    let fitting = |family: Family| Family { configs: family.configs.into_iter().filter(fits).collect(), ..family };
+    families.into_iter().map(fitting).collect()
+}
+
+/// Splits of a budget in units.
+fn within(units: usize) -> Vec<Family> {
+    let sixteenths = |part: usize| units * part / 16;
+    let split = |part: usize| {
+        let centroids = sixteenths(part);
+        let keys = units - 2 * centroids;
+        let window = Config::Window { keys: keys.saturating_sub(SINKS), sinks: SINKS.min(keys - 1), centroids };
+        [Config::QuantisedTopK { keys, centroids }, window]
+    };
+    let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split).filter(|config| config.check().is_ok());
+    let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
+    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
+    let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
+    vec![Family::new(all.filter(|config| config.units().is_some_and(|u| u <= units)))]
+}

@@ -1,0 +1,187 @@
+//! The search for the cheapest configuration of a head that keeps an error.
+//!
+//! ```text
+//! for each family of configurations:        # they differ in one parameter
+//!     search for the cheapest member whose error bound keeps the request, among those cheaper than the best so far;
+//!     give up where a member misses the request by far, or the next trial would cost more than is left
+//! ```
+
+use super::config::Config;
+use super::cost;
+use super::families::{Family, SCAN};
+use super::planner::Planner;
+use super::trial::{Group, Outcome};
+use super::{HeadPlan, WORTH};
+use crate::method::Parts;
+use scatterbrain_core::Result;
+
+/// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
+const SURE: f64 = 2.0;
+/// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
+/// and the dearest of them cost most to try.
+const FAR: f64 = 6.0;
+
+/// The search for what keeps an error of one head.
+///
+/// Windows are tried before scans, which they may save, but leave enough for the scan that most heads end with.
+pub(super) struct Search<'a, 'b, 'c> {
+    pub planner: &'a Planner<'a>,
+    pub group: &'a mut Group<'c>,
+    pub head: usize,
+    pub error: f64,
+    pub effort: &'b mut Effort,
+}
+
+impl<'c> Search<'_, '_, 'c> {
+    /// The cheapest configuration whose bound is at most the error.
+    pub(super) fn cheapest(&mut self, parts: &'c [Vec<Parts>]) -> Result<HeadPlan> {
+        let mut best = HeadPlan { cost: WORTH, ..HeadPlan::EXACT };
+        // k-means is dear to try, and centroids alone hardly come to a sixth of the error of what has centroids too.
+        let mut spiky = false;
+        for (family, parts) in self.planner.families.iter().zip(parts) {
+            if spiky && family.flat {
+                continue;
+            }
+            let far = match family.expected.is_empty() {
+                true => self.bisect(family, parts, &mut best)?,
+                false => self.walk(family, parts, &mut best)?,
+            };
+            spiky |= far && family.configs.iter().any(|config| config.centroids() > 0);
+        }
+        Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
+    }
+
+    /// Members that may cost less than the best, tried by halves. Whether one missed the error by far.
+    fn bisect(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
+        let (mut low, mut high) = (0, self.worthwhile(family, best));
+        while low < high {
+            let middle = (low + high) / 2;
+            let Some(outcome) = self.attempt(family.configs[middle], &parts[middle], best)? else { break };
+            if outcome.bound <= self.error {
+                high = middle;
+            } else if outcome.error > FAR * self.error {
+                return Ok(true);
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(false)
+    }
+
+    /// From the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
+    /// says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error by far.
+    fn walk(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
+        let Family { configs, expected, .. } = family;
+        let count = self.worthwhile(family, best);
+        let keeps = |factor: f64| expected[..count].iter().position(|e| factor * e <= self.error);
+        let mut tried = vec![false; count];
+        let again = cost::trial(SCAN, &self.planner.shape, self.planner.rows, true);
+        let sure = if self.cost_of_scan() + again > self.effort.left { SURE } else { 1.0 };
+        let mut next = keeps(sure).or(count.checked_sub(1));
+        while let Some(at) = next.filter(|&at| !tried[at]) {
+            tried[at] = true;
+            let Some(outcome) = self.attempt(configs[at], &parts[at], best)? else { break };
+            if outcome.error > FAR * self.error {
+                return Ok(true);
+            }
+            let known = if outcome.bound.is_finite() { outcome.bound } else { outcome.error };
+            let expects = |i: usize| known * expected[i] / expected[at] <= self.error;
+            next = match outcome.bound <= self.error {
+                true => (0..at).find(|&i| expects(i)),
+                false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
+            };
+        }
+        Ok(false)
+    }
+
+    /// What a trial of a scan would cost.
+    fn cost_of_scan(&self) -> f64 {
+        cost::trial(SCAN, &self.planner.shape, self.planner.rows, self.effort.scanned)
+    }
+
+    /// How many members may cost less than the best.
+    fn worthwhile(&self, family: &Family, best: &HeadPlan) -> usize {
+        family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
+    }
+
+    /// A trial, if there is effort left for it; the best is what it was, or that.
+    fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan) -> Result<Option<Outcome>> {
+        let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
+        let prepared = self.group.has(parts) || scan && self.effort.scanned;
+        let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
+        let reserve = match config {
+            Config::Window { .. } if planner.least_cost(SCAN) < best.cost => self.cost_of_scan(),
+            _ => 0.0,
+        };
+        if cost(planner.rows) + reserve > self.effort.left {
+            return Ok(None);
+        }
+        self.effort.scanned |= scan;
+        let outcome = self.group.evaluate(self.head, config, parts, self.error)?;
+        self.effort.left -= cost(outcome.rows);
+        if outcome.bound <= self.error {
+            let option = planner.option(config, &outcome);
+            if option.cost < best.cost {
+                *best = option;
+            }
+        }
+        Ok(Some(outcome))
+    }
+}
+
+/// What planning a head may still cost.
+pub(super) struct Effort {
+    /// Nanoseconds.
+    pub left: f64,
+    /// Whether the group has been scanned: other scans share what was prepared.
+    pub scanned: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attend::{Call, Options};
+    use crate::plan::Request;
+    use crate::plan::config::{Setting, parts};
+    use crate::plan::cost::Shape;
+    use scatterbrain_core::{Mask, Seed, Tensor};
+
+    #[test]
+    fn a_trial_is_paid_for_and_none_is_made_that_is_not() {
+        let (n, d, rows) = (2000, 16, 32);
+        let data = Seed(1).stream(0).normals(n * d);
+        let x = Tensor::f32("input", &data, [1, 1, n, d]).unwrap();
+        let mask = Mask::default();
+        let call = Call::new(&x, &x, &x, &mask, &Options::default()).unwrap();
+        let extents = call.check_ranges(true).unwrap();
+        let shape = Shape::new(n, n, d, d, &mask);
+        let request = Request::Error(0.9);
+        let planner = Planner { call: &call, request, shape, families: Vec::new(), rows, seed: Seed(0), effort: 0.0 };
+        let windows = [40, 50].map(|keys| Config::Window { keys, sinks: 4, centroids: 8 });
+        let parts = parts(&windows, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
+        let keys = [call.key_rows(0, &extents[0]).with_queries(&call, 0)];
+        let mut group = Group::new(&call, 0, &keys, &extents, rows, Seed(0));
+        let fresh = cost::trial(windows[0], &planner.shape, rows, false);
+        let scan = cost::trial(SCAN, &planner.shape, rows, false);
+        let mut try_with = |left: f64, at: usize| {
+            let mut effort = Effort { left, scanned: false };
+            let mut search = Search { planner: &planner, group: &mut group, head: 0, error: 0.9, effort: &mut effort };
+            // Nothing is cheaper than the best, so that no scan is kept in reserve.
+            let mut best = HeadPlan { cost: 0.0, ..HeadPlan::EXACT };
+            let tried = search.attempt(windows[at], &parts[at], &mut best).unwrap();
+            (tried.map(|outcome| outcome.rows), left - effort.left)
+        };
+        assert_eq!(try_with(0.99 * fresh, 0), (None, 0.0));
+        let (rows_tried, paid) = try_with(2.0 * fresh, 0);
+        assert!(rows_tried == Some(rows) && (paid / fresh - 1.0).abs() < 1e-9, "{paid} {fresh}");
+        // Its blocks of keys are there now: another window with as many needs none.
+        let (rows_tried, paid) = try_with(2.0 * fresh, 1);
+        let again = cost::trial(windows[1], &planner.shape, rows, true);
+        assert!(rows_tried == Some(rows) && (paid / again - 1.0).abs() < 1e-9 && again < fresh, "{paid} {again}");
+        // Where a scan may come out best, the effort for one is left over.
+        let mut effort = Effort { left: scan + 0.99 * again, scanned: false };
+        let mut search = Search { planner: &planner, group: &mut group, head: 0, error: 0.9, effort: &mut effort };
+        let mut best = HeadPlan { cost: 2.0 * planner.least_cost(SCAN), ..HeadPlan::EXACT };
+        assert!(search.attempt(windows[1], &parts[1], &mut best).unwrap().is_none());
+    }
+}
