@@ -221,6 +221,20 @@ pub(super) const FAULTS: &[Fault] = &[
         "whole * self.summary.multiple(key)",
         "whole",
     ),
+    fault(
+        "effort-that-is-never-spent",
+        COMBINE,
+        "crates/scatterbrain-combine/src/plan/search.rs",
+        "        self.effort.left -= cost(outcome.rows);\n",
+        "",
+    ),
+    fault(
+        "windows-far-apart-lose-their-sinks",
+        BLOCKS,
+        "crates/scatterbrain-blocks/src/window.rs",
+        "keys.0.chain(keys.1)",
+        "keys.1",
+    ),
 ];
 
 #[cfg(test)]
