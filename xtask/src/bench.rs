@@ -48,6 +48,9 @@ pub struct BenchOptions {
     /// Builds the library with its feature `avx512`. Without, it runs on AVX2 where PyTorch may pick AVX-512 by itself.
     #[arg(long)]
     avx512: bool,
+    /// Holds PyTorch to AVX2, by its environment, where it would pick AVX-512: both sides on the same instructions.
+    #[arg(long, conflicts_with_all = ["avx512", "no_peers"])]
+    peer_avx2: bool,
     /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.
     #[arg(long, conflicts_with_all = ["quick", "no_peers"])]
     readme: bool,
@@ -71,15 +74,16 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode> {
     let level = Level::detect().name();
     ensure!(!options.avx512 || level == "avx512", "this CPU has no AVX-512");
     eprintln!("this library runs at {level}");
-    if !release::AVX512 && machine::has_avx512() {
-        eprintln!("this CPU has AVX-512, which PyTorch picks by itself: `--avx512` lets this library use it too");
+    if !release::AVX512 && machine::has_avx512() && !options.peer_avx2 {
+        eprintln!("this CPU has AVX-512, which PyTorch picks by itself: `--avx512` lets this library use it too,");
+        eprintln!("`--peer-avx2` holds PyTorch to AVX2");
     }
     let root = workspace::root()?;
     if options.readme {
         readme::check(&root.join(readme::FILE))?;
     }
     let interrupt = Interrupt::listen()?;
-    let peer = if options.no_peers { None } else { Some(Peer::start(&venv::ready(&root)?)?) };
+    let peer = if options.no_peers { None } else { Some(Peer::start(&venv::ready(&root)?, options.peer_avx2)?) };
     let machine = Machine::of_this_run(&root, peer.as_ref().map(Peer::torch))?;
     let mut record = Record::create(&options.folder(&root), &machine)?;
     let plan = if options.quick { Plan::quick(peer.is_some())? } else { Plan::full(peer.is_some())? };

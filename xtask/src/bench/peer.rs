@@ -14,6 +14,10 @@ const SCRIPT: &str = include_str!("peer.py");
 const OTHER_THREADS: [&str; 6] =
     ["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS"];
 
+/// What holds PyTorch's own kernels, MKL's and oneDNN's to AVX2.
+const AVX2: [(&str, &str); 3] =
+    [("ATEN_CPU_CAPABILITY", "avx2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX2")];
+
 /// A running peer. It computes only while a request is open.
 pub(crate) struct Peer {
     child: Child,
@@ -25,11 +29,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn start(peers: &Peers) -> Result<Self> {
+    pub(super) fn start(peers: &Peers, avx2: bool) -> Result<Self> {
         let mut command = Command::new(&peers.python);
         command.args(["-u", "-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
         for name in OTHER_THREADS {
             command.env_remove(name);
+        }
+        if avx2 {
+            command.envs(AVX2);
         }
         let mut child = command.spawn().context("cannot start the peer's Python")?;
         let requests = child.stdin.take();
@@ -37,7 +44,10 @@ impl Peer {
         let exchange = tempfile::tempdir_in(&peers.folder)?;
         let mut peer = Self { child, requests, answers, exchange, torch: String::new() };
         let facts = peer.ask(&json!({"do": "facts"}))?;
-        peer.torch = format!("{} at {}", text(&facts, "torch")?, text(&facts, "capability")?);
+        let capability = text(&facts, "capability")?;
+        ensure!(!avx2 || capability == "AVX2", "PyTorch was held to AVX2 and says that it is at {capability}");
+        let held = if avx2 { "held to" } else { "at" };
+        peer.torch = format!("{} {held} {capability}", text(&facts, "torch")?);
         Ok(peer)
     }
 
