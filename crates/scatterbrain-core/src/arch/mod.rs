@@ -1,14 +1,16 @@
 //! SIMD levels: availability is a value.
 //!
 //! A [`Level`] can only be made on a CPU that has it, so kernels that take one are safe functions.
-//! pulp's tokens carry the proof; this folder is where instructions that pulp does not wrap would live,
-//! and the only one in the workspace where `unsafe` may be written. Today it needs none.
+//! pulp's tokens carry the proof; this folder is where instructions live that pulp does not wrap (`vnni.rs`), and the
+//! only one in the workspace where `unsafe` may be written.
 //!
 //! With the feature `avx512` there is a level more, where one vector holds a whole panel. Kernels that are right at that
 //! width ask for it (`run_wide`); all others run there with AVX2, which it contains.
 
 pub(crate) mod quads;
 pub(crate) mod transpose;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 use pulp::{Scalar, Simd, WithSimd};
 use quads::WithQuads;
@@ -30,8 +32,10 @@ enum Kind {
     Scalar(Scalar),
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Native(Native),
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Vnni),
     #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-    Wide(Wide),
+    Wide(Wide, Option<vnni::Vnni>),
 }
 
 impl Level {
@@ -53,14 +57,18 @@ impl Level {
         if let Some(native) = Native::try_new() {
             levels.push(Level(Kind::Native(native)));
         }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(vnni) = vnni::Vnni::try_new() {
+            levels.push(Level(Kind::Vnni(vnni)));
+        }
         #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
         if let Some(wide) = Wide::try_new() {
-            levels.push(Level(Kind::Wide(wide)));
+            levels.push(Level(Kind::Wide(wide, vnni::Vnni::try_new())));
         }
         levels
     }
 
-    /// `"scalar"`, `"avx2+fma"` or `"neon"`; with the feature `avx512` also `"avx512"`.
+    /// `"scalar"`, `"avx2+fma"`, `"avx2+fma+vnni"` or `"neon"`; with the feature `avx512` also `"avx512"`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar(_) => "scalar",
@@ -68,8 +76,10 @@ impl Level {
             Kind::Native(_) => "avx2+fma",
             #[cfg(target_arch = "aarch64")]
             Kind::Native(_) => "neon",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(_) => "avx2+fma+vnni",
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Kind::Wide(_) => "avx512",
+            Kind::Wide(..) => "avx512",
         }
     }
 
@@ -81,8 +91,10 @@ impl Level {
             Kind::Scalar(s) => Simd::vectorize(s, op),
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Kind::Native(s) => Simd::vectorize(s, op),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(s) => Simd::vectorize(s.avx2(), op),
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Kind::Wide(s) => Simd::vectorize(*s, op),
+            Kind::Wide(s, _) => Simd::vectorize(*s, op),
         }
     }
 
@@ -90,7 +102,7 @@ impl Level {
     #[inline]
     pub(crate) fn run_wide<Op: WithSimd>(self, op: Op) -> Op::Output {
         #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-        if let Kind::Wide(wide) = self.0 {
+        if let Kind::Wide(wide, _) = self.0 {
             return Simd::vectorize(wide, op);
         }
         self.run(op)
@@ -105,8 +117,10 @@ impl Level {
             Kind::Native(s) => Simd::vectorize(s, Run(op, s)),
             #[cfg(target_arch = "aarch64")]
             Kind::Native(s) => Simd::vectorize(s, Run(op, Plain)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(s) => Simd::vectorize(s.avx2(), Run(op, s.avx2())),
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Kind::Wide(s) => Simd::vectorize(*s, Run(op, *s)),
+            Kind::Wide(s, _) => Simd::vectorize(*s, Run(op, *s)),
         }
     }
 
@@ -119,8 +133,12 @@ impl Level {
             Kind::Native(s) => Simd::vectorize(s, quads::Run(op, s)),
             #[cfg(target_arch = "aarch64")]
             Kind::Native(s) => Simd::vectorize(s, quads::Run(op, quads::Plain)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(s) => s.run(op),
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Kind::Wide(s) => Simd::vectorize(*s, quads::Run(op, *s)),
+            Kind::Wide(_, Some(s)) => s.run(op),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(s, None) => Simd::vectorize(*s, quads::Run(op, *s)),
         }
     }
 }

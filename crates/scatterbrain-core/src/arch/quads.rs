@@ -1,5 +1,5 @@
-//! Products of bytes, four columns at a time, in 16-bit arithmetic that wraps around: pulp's generic vectors have no
-//! bytes, so the instruction is reached through its token.
+//! Products of bytes, four columns at a time: pulp's generic vectors have no bytes, so the instructions are reached
+//! through tokens. With AVX2 sums are 16-bit and wrap around, with AVX-VNNI 32-bit; where the first fit, both are the same.
 
 use crate::kernel::PANEL;
 use pulp::{Simd, WithSimd};
@@ -25,8 +25,14 @@ impl<'a> RowQuads<'a> {
     }
 }
 
-/// What is added to the sums over even and over odd pairs of columns, modulo 2¹⁶.
-pub(crate) type Start = [i16; 2];
+/// What is added to products of a lane.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// To the sums over even and over odd pairs of columns, modulo 2¹⁶.
+    pub(crate) halves: [[i16; 2]; PANEL],
+    /// To both together.
+    pub(crate) whole: [i32; PANEL],
+}
 
 /// An operation that needs [`Quads`] beside pulp's vectors.
 pub(crate) trait WithQuads {
@@ -39,12 +45,7 @@ pub(crate) trait Quads: Copy {
     /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus both parts of `start`: exact where the
     /// sum over the even pairs of columns plus the first part, and that over the odd pairs plus the second, fit in 16 bits,
     /// whatever partial sums do.
-    fn dots<const N: usize>(
-        self,
-        panel: &[PanelQuad],
-        rows: [&[[u8; 4]]; N],
-        start: &[Start; PANEL],
-    ) -> [[i32; PANEL]; N];
+    fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N];
 
     /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. No sum of
     /// codes over the even or over the odd pairs of rows may exceed [`CODE_SUM`].
@@ -67,13 +68,8 @@ pub(crate) struct Plain;
 
 impl Quads for Plain {
     #[inline(always)]
-    fn dots<const N: usize>(
-        self,
-        panel: &[PanelQuad],
-        rows: [&[[u8; 4]]; N],
-        start: &[Start; PANEL],
-    ) -> [[i32; PANEL]; N] {
-        let mut sums = [start.map(|halves| halves.map(i32::from)); N];
+    fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
+        let mut sums = [start.halves.map(|halves| halves.map(i32::from)); N];
         for (at, lanes) in panel.iter().enumerate() {
             for (sum, row) in sums.iter_mut().zip(&rows) {
                 for (sum, lane) in sum.iter_mut().zip(lanes) {
@@ -112,15 +108,10 @@ impl Quads for pulp::x86::V3 {
     /// Sums of even and of odd pairs of columns in the halves of 32 bits. A pair comes to at most 2·127·128, which does
     /// not saturate.
     #[inline(always)]
-    fn dots<const N: usize>(
-        self,
-        panel: &[PanelQuad],
-        rows: [&[[u8; 4]]; N],
-        start: &[Start; PANEL],
-    ) -> [[i32; PANEL]; N] {
+    fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
         use std::arch::x86_64::__m256i;
         let (avx, avx2) = (self.avx, self.avx2);
-        let start: [__m256i; 2] = pulp::cast(*start);
+        let start: [__m256i; 2] = pulp::cast(start.halves);
         let mut sums = [start; N];
         let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
         for (at, lanes) in panel.iter().enumerate() {
@@ -166,6 +157,57 @@ impl Quads for pulp::x86::V3 {
             let whole: [__m256i; 2] = pulp::cast(*sum);
             let join = |at: usize| avx2._mm256_add_epi32(whole[at], avx2._mm256_madd_epi16(short[at], one));
             *sum = pulp::cast([join(0), join(1)]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Quads for super::vnni::Vnni {
+    /// Sums of fours in 32 bits, which nothing here exceeds.
+    #[inline(always)]
+    fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
+        use std::arch::x86_64::__m256i;
+        let start: [__m256i; 2] = pulp::cast(start.whole);
+        let mut sums = [start; N];
+        let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
+        for (at, lanes) in panel.iter().enumerate() {
+            let lanes: [__m256i; 2] = pulp::cast(*lanes);
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                let row = self.avx2().avx._mm256_set1_epi32(i32::from_le_bytes(row[at]));
+                sum[0] = self.add_products(sum[0], row, lanes[0]);
+                sum[1] = self.add_products(sum[1], row, lanes[1]);
+            }
+        }
+        let mut out = [[0; PANEL]; N];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = pulp::cast(sum);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn weigh<const N: usize>(
+        self,
+        codes: &[CodeQuad],
+        places: &[u32],
+        rows: RowQuads<'_>,
+        column: usize,
+        sums: &mut [[i32; PANEL]; N],
+    ) {
+        let mut whole = [[self.avx2().avx._mm256_setzero_si256(); 2]; N];
+        for (whole, sum) in whole.iter_mut().zip(&*sums) {
+            *whole = pulp::cast(*sum);
+        }
+        for (codes, place) in codes.iter().zip(places) {
+            let lanes: [std::arch::x86_64::__m256i; 2] = pulp::cast(*codes);
+            for (sum, four) in whole.iter_mut().zip(rows.at::<N>(*place, column)) {
+                let row = self.avx2().avx._mm256_set1_epi32(i32::from_le_bytes(four.map(|x| x as u8)));
+                sum[0] = self.add_products(sum[0], lanes[0], row);
+                sum[1] = self.add_products(sum[1], lanes[1], row);
+            }
+        }
+        for (sum, whole) in sums.iter_mut().zip(whole) {
+            *sum = pulp::cast(whole);
         }
     }
 }

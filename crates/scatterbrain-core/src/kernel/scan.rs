@@ -18,7 +18,7 @@ pub struct QueryCodes {
     panel: Vec<PanelQuad>,
     scales: [f32; PANEL],
     /// What the keys' offsets add to the two parts of a product, negated.
-    start: [Start; PANEL],
+    start: Start,
 }
 
 impl QueryCodes {
@@ -28,17 +28,20 @@ impl QueryCodes {
     /// If `width` is no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
     pub fn new(codes: &[i8], width: usize, scales: &[f32]) -> Self {
         assert!(width.is_multiple_of(QUAD) && codes.len() == width * scales.len(), "codes and scales");
-        let mut packed =
-            QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start: [[0; 2]; PANEL] };
+        let start = Start { halves: [[0; 2]; PANEL], whole: [0; PANEL] };
+        let mut packed = QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start };
         packed.scales[..scales.len()].copy_from_slice(scales);
         for (lane, row) in codes.chunks_exact(width).enumerate() {
             for (column, quad) in packed.panel.iter_mut().zip(row.as_chunks().0) {
                 column[lane] = *quad;
             }
             for [a, b, c, d] in row.as_chunks().0 {
-                let offset = |x: i8, y: i8| i16::from(KEY_CODE).wrapping_mul(i16::from(x) + i16::from(y));
-                packed.start[lane][0] = packed.start[lane][0].wrapping_sub(offset(*a, *b));
-                packed.start[lane][1] = packed.start[lane][1].wrapping_sub(offset(*c, *d));
+                let offset = |x: i8, y: i8| i32::from(KEY_CODE) * (i32::from(x) + i32::from(y));
+                let (even, odd) = (offset(*a, *b), offset(*c, *d));
+                let [first, second] = &mut packed.start.halves[lane];
+                *first = first.wrapping_sub(even as i16);
+                *second = second.wrapping_sub(odd as i16);
+                packed.start.whole[lane] -= even + odd;
             }
         }
         packed
