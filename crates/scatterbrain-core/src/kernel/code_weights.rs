@@ -126,13 +126,14 @@ fn split<S: Simd>(
     let words = weights.chunks(WORD).zip(coding.scales.chunks(WORD)).zip(quads.chunks_mut(WORD / GROUP));
     for ((at, ((weights, scales), quads)), heavy) in words.enumerate().zip(heavy) {
         let mut bits = [simd.splat_u32s(0); 2];
+        let light_below = light_below(simd, scales, &steps);
         let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
         for (group, ((weights, scales), quad)) in groups.enumerate() {
             let fraction = coding.fraction + at * WORD + group * GROUP;
             let mut codes = encode::<S, false>(simd, weights, scales, fraction, pair, &steps);
             let any = simd.or_m32s(
-                simd.greater_than_f32s(codes.largest[0], steps.most),
-                simd.greater_than_f32s(codes.largest[1], steps.most),
+                simd.greater_than_f32s(codes.top[0], light_below[0]),
+                simd.greater_than_f32s(codes.top[1], light_below[1]),
             );
             if simd.first_true_m32s(any) < S::F32_LANES {
                 codes = encode::<S, true>(simd, weights, scales, fraction, pair, &steps);
@@ -154,6 +155,21 @@ fn split<S: Simd>(
     (light[pair], light[pair + 1]) = (sums[0], sums[1]);
 }
 
+/// Weights of keys with these factors that are surely not heavy: up to most / max(scale · value, mass), less what
+/// roundings come to. Where that overflows or nothing bounds it, none or any.
+#[inline(always)]
+fn light_below<S: Simd>(simd: S, scales: &[f32], steps: &Steps<S>) -> [S::f32s; 2] {
+    let (vectors, tail) = S::as_simd_f32s(scales);
+    let mut tops = simd.splat_f32s(tail.iter().copied().fold(0.0, f32::max));
+    for scales in vectors {
+        tops = simd.max_f32s(tops, *scales);
+    }
+    let scale = simd.splat_f32s(simd.reduce_max_f32s(tops));
+    let most = simd.mul_f32s(steps.most, simd.splat_f32s(1.0 - 8.0 * f32::EPSILON));
+    let below = |v: usize| simd.div_f32s(most, simd.max_f32s(simd.mul_f32s(scale, steps.value[v]), steps.mass[v]));
+    [below(0), below(1)]
+}
+
 #[inline(always)]
 fn two<S: Simd>(_: S, lanes: &[f32; PANEL], pair: usize) -> [S::f32s; 2] {
     let lanes = S::as_simd_f32s(lanes).0;
@@ -166,8 +182,8 @@ struct Encoded<S: Simd> {
     light: [S::f32s; 2],
     /// A bit for each heavy key.
     heavy: [S::u32s; 2],
-    /// The largest number of steps.
-    largest: [S::f32s; 2],
+    /// The largest weight of each lane.
+    top: [S::f32s; 2],
 }
 
 /// Codes of a group; without `HEAVY` as if nothing in it were heavy, and nonsense if something is.
@@ -184,24 +200,25 @@ fn encode<S: Simd, const HEAVY: bool>(
     let (round, zero, none) = (simd.splat_f32s(ROUND), simd.splat_f32s(0.0), simd.splat_u32s(0));
     // What shifting leaves of the bits of ROUND.
     let rest = 0u32.wrapping_sub(ROUND.to_bits()).wrapping_sub(ROUND.to_bits() << 8);
-    let mut out = Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], largest: [zero; 2] };
+    let mut out = Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], top: [zero; 2] };
     for o in 0..GROUP {
         let (scale, offset) = (simd.splat_f32s(scales[o]), simd.splat_f32s(offsets[o]));
         let (shift, bit) = (simd.splat_u32s(8 * o as u32), simd.splat_u32s(1 << o));
         let w = two(simd, &weights[o], pair);
         for v in 0..2 {
             let mut w = w[v];
+            out.top[v] = simd.max_f32s(out.top[v], w);
             // In this order: steps times a scale may overflow where the weight is 0.
-            let mut x = simd.mul_f32s(simd.mul_f32s(w, scale), steps.value[v]);
-            let largest = simd.max_f32s(x, simd.mul_f32s(w, steps.mass[v]));
-            out.largest[v] = simd.max_f32s(out.largest[v], largest);
+            let mut sized = simd.mul_f32s(w, scale);
             if HEAVY {
+                let largest = simd.max_f32s(simd.mul_f32s(sized, steps.value[v]), simd.mul_f32s(w, steps.mass[v]));
                 let heavy = simd.greater_than_f32s(largest, steps.most);
                 out.heavy[v] = simd.or_u32s(out.heavy[v], simd.select_u32s(heavy, bit, none));
-                (w, x) = (simd.select_f32s(heavy, zero, w), simd.select_f32s(heavy, zero, x));
+                (w, sized) = (simd.select_f32s(heavy, zero, w), simd.select_f32s(heavy, zero, sized));
             }
             out.light[v] = simd.add_f32s(out.light[v], w);
-            let code = simd.transmute_u32s_f32s(simd.add_f32s(simd.add_f32s(x, offset), round));
+            let x = simd.mul_add_e_f32s(sized, steps.value[v], offset);
+            let code = simd.transmute_u32s_f32s(simd.add_f32s(x, round));
             out.words[v] = simd.add_u32s(out.words[v], simd.wrapping_dyn_shl_u32s(code, shift));
         }
     }
