@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::eval::{CalibrateOptions, CaptureOptions, EvalOptions};
-use crate::library::{Preset, Window, WindowAlign};
+use crate::library::{Level, Preset, Window, WindowAlign};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -244,6 +244,10 @@ pub(crate) struct CommonOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
+    /// Instruction set to compute with [default: the best of this CPU]
+    #[arg(long, value_name = "NAME", value_parser = level)]
+    simd: Option<Level>,
+
     /// Hide keys after the query, whatever the file says
     #[arg(long, overrides_with = "no_causal")]
     causal: bool,
@@ -286,6 +290,11 @@ impl CommonOptions {
         self.threads.map_or_else(cores, usize::from)
     }
 
+    /// What to compute with.
+    pub(crate) fn level(&self) -> Level {
+        self.simd.unwrap_or_else(Level::detect)
+    }
+
     /// Whether the command line says a budget.
     pub(crate) fn has_budget(&self) -> bool {
         self.budget.is_some()
@@ -305,6 +314,13 @@ impl CommonOptions {
 pub(crate) fn choice() -> impl TypedValueParser<Value = Choice> {
     PossibleValuesParser::new(Choice::all().into_iter().map(Choice::name))
         .map(|name| Preset::from_name(&name).map_or(Choice::Auto, Choice::Preset))
+}
+
+fn level(name: &str) -> Result<Level, String> {
+    let levels = Level::available();
+    let names = || levels.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
+    let level = levels.iter().copied().find(|level| level.name() == name);
+    level.ok_or_else(|| format!("expected one that this CPU has: {}", names()))
 }
 
 /// A number above 0.

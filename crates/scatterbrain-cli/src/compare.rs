@@ -43,7 +43,7 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let exact = exact_output(input, &rows, &|| progress.inc(1));
     let mut bench = Bench {
         input,
-        call: Call::new(input, false)?,
+        call: Call::new(input, options.common.level(), false)?,
         exact_method: Preset::Exact.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
         exact,
         rows,

@@ -4,7 +4,7 @@ use crate::HEAP;
 use crate::errors::quantile;
 use crate::input::Input;
 use crate::library::plan::{self, LayerPlan, PlanOptions};
-use crate::library::{self, Mask, Method, Options, Report, Tensor};
+use crate::library::{self, Level, Mask, Method, Options, Report, Tensor};
 use anyhow::{Context, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::time::Instant;
@@ -33,13 +33,13 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// None that [`Input::read`] lets through.
-    pub(crate) fn new(input: &'a Input, log_sum_exp: bool) -> Result<Self> {
+    pub(crate) fn new(input: &'a Input, level: Level, log_sum_exp: bool) -> Result<Self> {
         Ok(Call {
             query: input.query.tensor()?,
             key: input.key.tensor()?,
             value: input.value.tensor()?,
             mask: input.mask()?,
-            options: Options { scale: Some(input.scale as f32), log_sum_exp, ..Options::default() },
+            options: Options { scale: Some(input.scale as f32), log_sum_exp, level: Some(level) },
         })
     }
 

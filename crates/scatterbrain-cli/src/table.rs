@@ -2,7 +2,6 @@
 
 use crate::arguments::CompareOptions;
 use crate::input::Input;
-use crate::library::Level;
 use crate::library::plan::{Config, LayerPlan, Plan, Request};
 use crate::report::{Comparison, HeadDecomposition, MethodResult};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
@@ -37,7 +36,7 @@ fn heading(comparison: &Comparison, input: &Input, options: &CompareOptions) -> 
         text,
         "\n{budget}seed {}, {threads} ({}), median time of {}",
         comparison.seed,
-        Level::detect().name(),
+        options.common.level().name(),
         options.repeat
     );
     printable(&text)

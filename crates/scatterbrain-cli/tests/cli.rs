@@ -184,6 +184,7 @@ fn usage_errors_exit_with_2() {
         &["nonsense"][..],
         &["compare", "--window", "3"],
         &["compare", "--threads", "0"],
+        &["compare", "--simd", "abacus"],
         &["compare", "--repeat", "0"],
         &["compare", "--scale", "NaN"],
         &["compare", "--budget", "-1"],

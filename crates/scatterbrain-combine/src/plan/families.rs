@@ -14,7 +14,7 @@ const LONG: usize = 16384;
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
 const SCANS: [(usize, u8, f64); 5] =
-    [(16, 15, 0.06), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
+    [(16, 15, 0.065), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
 /// One of them.
 pub(super) const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
 

@@ -16,7 +16,7 @@ use crate::method::Parts;
 use scatterbrain_core::Result;
 
 /// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
-const SURE: f64 = 2.0;
+const SURE: f64 = 1.6;
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
