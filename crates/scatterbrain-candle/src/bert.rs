@@ -85,22 +85,26 @@ impl Bert {
     /// A checkpoint by the names of `transformers`, with or without `bert.` before them.
     ///
     /// # Errors
-    /// A tensor that is missing or of another shape, by its name; heads that do not divide the columns.
-    pub fn load(config: Config, weights: VarBuilder<'_>) -> Result<Self> {
+    /// A tensor that is missing, of another shape or of a layer beyond the last, by its name; heads that do not divide the
+    /// columns.
+    pub fn load(config: Config, names: VarBuilder<'_>) -> Result<Self> {
         let Config { hidden_size: hidden, layer_norm_eps: eps, num_attention_heads: heads, .. } = config;
         if heads == 0 || hidden % heads != 0 {
             let text = format!("num_attention_heads: expected a divisor of {hidden} columns, got {heads}");
             return Err(Error::msg(text));
         }
-        let inner = weights.pp("bert");
-        let weights = if inner.contains_tensor("embeddings.word_embeddings.weight") { inner } else { weights };
-        let rows = weights.pp("embeddings");
+        let inner = names.pp("bert");
+        let names = if inner.contains_tensor("embeddings.word_embeddings.weight") { inner } else { names };
+        let rows = names.pp("embeddings");
         let words = embedding(config.vocab_size, hidden, rows.pp("word_embeddings"))?;
         let positions = rows.pp("position_embeddings").get((config.max_position_embeddings, hidden), "weight")?;
         let kinds = rows.pp("token_type_embeddings").get((config.type_vocab_size, hidden), "weight")?;
         let places = positions.broadcast_add(&kinds.i(0)?)?;
         let norm = layer_norm(hidden, eps, rows.pp("LayerNorm"))?;
-        let layers = (0..config.num_hidden_layers).map(|i| Layer::load(&config, weights.pp("encoder.layer").pp(i)));
+        weights::check_last_layer(&names, config.num_hidden_layers, |i| {
+            format!("encoder.layer.{i}.attention.self.query.weight")
+        })?;
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::load(&config, names.pp("encoder.layer").pp(i)));
         let layers = layers.collect::<Result<_>>()?;
         Ok(Self { config, words, places, norm, layers })
     }

@@ -18,6 +18,7 @@ mod positions;
 mod saliency;
 
 use crate::layers::LayerNorm;
+use crate::weights::check_last_layer;
 use crate::{Attend, Site, Stack, onnx};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Conv2d, Conv2dConfig, VarBuilder};
@@ -89,11 +90,13 @@ impl Vit {
     /// Reads the weights by the names of `Dinov2Model`.
     ///
     /// # Errors
-    /// A configuration that cannot be, or a tensor that is missing or of another shape; the message names it.
+    /// A configuration that cannot be, or a tensor that is missing, of another shape or of a layer beyond the last; the
+    /// message names it.
     pub fn load(config: Config, weights: VarBuilder<'_>) -> Result<Vit> {
         config.check()?;
         let Config { patch, width: c, grid, .. } = config;
         let backbone = weights.pp("backbone");
+        check_last_layer(&backbone, config.layers, |i| format!("encoder.layer.{i}.attention.attention.query.weight"))?;
         let embeddings = backbone.pp("embeddings");
         let projection = embeddings.pp("patch_embeddings.projection");
         let kernel = projection.get((c, 3, patch, patch), "weight")?;

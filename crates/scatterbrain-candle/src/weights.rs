@@ -20,6 +20,24 @@ pub fn safetensors(path: &Path) -> Result<VarBuilder<'static>> {
     VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).map_err(named)
 }
 
+/// Refuses weights that have a layer after the last: those of a larger model, whose rest would be left out silently.
+/// `tensor(i)` is the name of one that every layer i has.
+pub(crate) fn check_last_layer(
+    weights: &VarBuilder<'_>,
+    layers: usize,
+    tensor: impl Fn(usize) -> String,
+) -> Result<()> {
+    let beyond = tensor(layers);
+    // A builder that has this has every name, as `VarBuilder::zeros`.
+    let any = weights.contains_tensor("a name that no model has");
+    if weights.contains_tensor(&beyond) && !any {
+        let prefix = weights.prefix();
+        let dot = if prefix.is_empty() { "" } else { "." };
+        return Err(Error::msg(format!("tensor {prefix}{dot}{beyond}: expected {layers} layers, there are more")));
+    }
+    Ok(())
+}
+
 /// Where a tensor lies after the header.
 #[derive(Deserialize)]
 struct Entry {

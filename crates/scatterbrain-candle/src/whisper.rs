@@ -23,6 +23,7 @@ pub use decoder::DecoderState;
 pub use transcribe::{Transcriber, Transcription};
 
 use crate::Attend;
+use crate::weights::check_last_layer;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use decoder::Decoder;
@@ -90,9 +91,13 @@ impl Whisper {
     /// Reads the weights by CTranslate2's names (`encoder/layer_0/self_attention/linear_0/weight`).
     ///
     /// # Errors
-    /// A configuration that cannot be, or a tensor that is missing or of another shape; the message names it.
+    /// A configuration that cannot be, or a tensor that is missing, of another shape or of a layer beyond the last; the
+    /// message names it.
     pub fn load(config: Config, weights: &VarBuilder<'_>) -> Result<Whisper> {
         config.check()?;
+        for (stack, layers) in [("encoder", config.encoder_layers), ("decoder", config.decoder_layers)] {
+            check_last_layer(weights, layers, |i| format!("{stack}/layer_{i}/self_attention/linear_0/weight"))?;
+        }
         Ok(Whisper { config, encoder: Encoder::load(&config, weights)?, decoder: Decoder::load(&config, weights)? })
     }
 

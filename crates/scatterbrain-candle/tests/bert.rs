@@ -217,6 +217,20 @@ fn each_missing_or_misshapen_tensor_is_named() -> Result<()> {
 }
 
 #[test]
+fn weights_of_a_deeper_model_are_refused() -> Result<()> {
+    let one_layer = Config { num_hidden_layers: 1, ..config() };
+    for prefix in ["", "bert."] {
+        let tensors =
+            generated().tensors()?.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+        let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let error = Bert::load(one_layer.clone(), weights).unwrap_err().to_string();
+        let name = format!("{prefix}encoder.layer.1.attention.self.query.weight");
+        assert!(error.contains(&format!("tensor {name}: expected 1 layers, there are more")), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn files() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.safetensors");

@@ -220,7 +220,12 @@ fn a_batch_is_its_images() -> Result<()> {
 #[test]
 fn errors_name_tensors_and_shapes() -> Result<()> {
     let config = small();
-    Weights::random(&shapes(&config))?.check_names(|weights| Vit::load(config, weights))?;
+    let weights = Weights::random(&shapes(&config))?;
+    weights.check_names(|weights| Vit::load(config, weights))?;
+    let shallow = Config { layers: config.layers - 1, ..config };
+    let error = Vit::load(shallow, weights.builder()).unwrap_err().to_string();
+    let beyond = format!("tensor backbone.encoder.layer.{}.attention.attention.query.weight", shallow.layers);
+    assert!(error.contains(&beyond) && error.contains("there are more"), "{error}");
     let zeros = || VarBuilder::zeros(DType::F32, &Device::Cpu);
     let model = Vit::load(Config { saliency_channels: None, ..config }, zeros())?;
     let images = |shape: (usize, usize, usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu);

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use common::layers::{FullSupport, Mean, Weights, agree_flat, columns, gelu, layer_norm, linear, multi_head, plus};
 use common::{Rows, numbers};
+use scatterbrain_candle::whisper::ctranslate2::ModelFile;
 use scatterbrain_candle::whisper::{Config, Transcriber, Whisper, audio};
 use scatterbrain_candle::{Attend, ScatterbrainAttention};
 use std::path::PathBuf;
@@ -196,7 +197,29 @@ fn forward_is_the_reference_and_the_cache_changes_nothing() -> Result<()> {
 #[test]
 fn errors_name_tensors_and_shapes() -> Result<()> {
     let config = small();
-    Weights::random(&shapes(&config))?.check_names(|weights| Whisper::load(config, &weights))?;
+    let weights = Weights::random(&shapes(&config))?;
+    weights.check_names(|weights| Whisper::load(config, &weights))?;
+    let shallow = Config { decoder_layers: config.decoder_layers - 1, ..config };
+    let error = Whisper::load(shallow, &weights.builder()).unwrap_err().to_string();
+    let beyond = format!("tensor decoder/layer_{}/self_attention/linear_0/weight", shallow.decoder_layers);
+    assert!(error.contains(&beyond) && error.contains("there are more"), "{error}");
+    // What a file says of its layers, any of their tensors tells.
+    let file = |missing: &str| {
+        let mut tensors = weights.0.clone();
+        tensors.insert("encoder/num_heads".to_owned(), Tensor::new(config.heads as i64, &Device::Cpu)?);
+        tensors.remove(missing);
+        Ok::<_, candle_core::Error>(ModelFile { specification: "WhisperSpec".to_owned(), revision: 3, tensors })
+    };
+    assert_eq!(file("")?.whisper_config()?, config);
+    for stack in ["encoder", "decoder"] {
+        for layer in 0..2 {
+            let missing = format!("{stack}/layer_{layer}/self_attention/linear_0/weight");
+            let file = file(&missing)?;
+            let weights = VarBuilder::from_tensors(file.tensors.clone(), DType::F32, &Device::Cpu);
+            let error = Whisper::load(file.whisper_config()?, &weights).unwrap_err().to_string();
+            assert!(error.contains(&missing), "{missing}: {error}");
+        }
+    }
     let model = Whisper::load(config, &VarBuilder::zeros(DType::F32, &Device::Cpu))?;
     for shape in [(1, 4, 14), (1, 5, 15)] {
         let error = model.encode(&Tensor::zeros(shape, DType::F32, &Device::Cpu)?, &Mean).unwrap_err().to_string();
@@ -212,18 +235,16 @@ fn errors_name_tensors_and_shapes() -> Result<()> {
     Ok(())
 }
 
-/// A prompt of Debian's `asterisk-core-sounds-en-wav`, put beside the model in the cache.
+/// A prompt of Debian's `asterisk-core-sounds-en-wav`, where `cargo xtask fetch whisper-tiny sounds` puts it.
 #[test]
 fn the_real_model_understands_a_prompt() -> Result<()> {
-    let folder = std::env::var_os("SCATTERBRAIN_CACHE").map(|cache| PathBuf::from(cache).join("whisper-tiny"));
-    let Some(folder) = folder.filter(|folder| folder.join("model.bin").exists()) else {
-        eprintln!("skipped: $SCATTERBRAIN_CACHE/whisper-tiny/model.bin is not there");
-        return Ok(());
-    };
-    let prompt = folder.join("vm-intro.wav");
-    if !prompt.exists() {
-        eprintln!("skipped: there is no {} to transcribe", prompt.display());
-        return Ok(());
+    let cache = std::env::var_os("SCATTERBRAIN_CACHE").map(PathBuf::from).unwrap_or_default();
+    let (folder, prompt) = (cache.join("whisper-tiny"), cache.join("sounds/asterisk/vm-intro.wav"));
+    for file in [&folder.join("model.bin"), &prompt] {
+        if !file.exists() {
+            eprintln!("skipped: $SCATTERBRAIN_CACHE has no {}", file.display());
+            return Ok(());
+        }
     }
     let transcriber = Transcriber::open(&folder)?;
     assert_eq!(*transcriber.model().config(), Config::tiny_en());

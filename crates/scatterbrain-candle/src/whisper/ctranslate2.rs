@@ -89,10 +89,13 @@ impl ModelFile {
         }
         let convolution = self.dimensions("encoder/conv1/weight", 3)?;
         let embeddings = self.dimensions("decoder/embeddings/weight", 2)?;
+        // One more than the last that any tensor is of: where one of a layer is missing, loading says so.
         let layers = |stack: &str| {
-            let there =
-                |i: &usize| self.tensors.contains_key(&format!("{stack}/layer_{i}/self_attention/linear_0/weight"));
-            (0..).take_while(there).count()
+            let layer = |name: &String| {
+                let rest = name.strip_prefix(stack)?.strip_prefix("/layer_")?;
+                rest.split_once('/')?.0.parse::<usize>().ok()
+            };
+            self.tensors.keys().filter_map(layer).max().map_or(0, |last| last.saturating_add(1))
         };
         let Some(heads) = self.tensors.get("encoder/num_heads") else {
             bail!("tensor encoder/num_heads is missing");
