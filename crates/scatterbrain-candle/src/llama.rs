@@ -49,8 +49,8 @@ pub struct Llama {
     layers: Vec<Layer>,
     norm: RmsNorm,
     output: Linear,
-    /// Cosines and sines of angles, `[context, head_dim / 2]`.
-    rotation: (Tensor, Tensor),
+    /// Angles from one token to the next, `[head_dim / 2]`.
+    frequencies: Vec<f64>,
 }
 
 /// Keys and values of the tokens so far.
@@ -113,9 +113,9 @@ impl Llama {
             false => vec![1.0; config.head_dim / 2],
         };
         tensors.all_used()?;
-        let rotation = rotation(&config, &divisors)?;
+        let frequencies = frequencies(&config, &divisors);
         let embeddings = Embedding::new(embeddings, hidden);
-        Ok(Self { config, embeddings, layers, norm, output: Linear::new(output, None), rotation })
+        Ok(Self { config, embeddings, layers, norm, output: Linear::new(output, None), frequencies })
     }
 
     /// The configuration.
@@ -150,8 +150,9 @@ impl Llama {
     fn rows(&self, tokens: &Tensor, cache: &mut Cache, attend: &dyn Attend) -> Result<Tensor> {
         let (_, n) = tokens.dims2()?;
         let (start, most) = (cache.len(), self.config.context);
-        if n == 0 || start + n > most {
-            return Err(Error::msg(format!("tokens: expected 1 to {} after {start}, got {n}", most - start)));
+        if n == 0 || start.saturating_add(n) > most {
+            let left = most.saturating_sub(start);
+            return Err(Error::msg(format!("tokens: expected 1 to {left} after {start}, got {n}")));
         }
         if cache.layers.len() != self.layers.len() {
             return Err(Error::msg(format!(
@@ -160,7 +161,7 @@ impl Llama {
                 cache.layers.len()
             )));
         }
-        let rotation = (self.rotation.0.narrow(0, start, n)?, self.rotation.1.narrow(0, start, n)?);
+        let rotation = rotation(&self.frequencies, start, n)?;
         let mut hidden = self.embeddings.forward(tokens)?;
         for ((site, layer), cache) in self.sites().into_iter().zip(&self.layers).zip(&mut cache.layers) {
             hidden = layer.forward(&hidden, &rotation, cache, site, attend)?;
@@ -209,7 +210,7 @@ impl Llama {
     /// As [`Llama::hidden`] of the prompt. Where the context is full, the text ends.
     pub fn generate(&self, prompt: &[u32], most: usize, stop: Option<u32>, prefill: &dyn Attend) -> Result<Vec<u32>> {
         let exact = ScatterbrainAttention::exact();
-        let mut cache = self.cache(prompt.len() + most);
+        let mut cache = self.cache(prompt.len().saturating_add(most).min(self.config.context));
         let mut hidden = self.hidden(&Tensor::new(prompt, &Device::Cpu)?.unsqueeze(0)?, &mut cache, prefill)?;
         let mut text = Vec::new();
         while text.len() < most {
@@ -228,14 +229,19 @@ impl Llama {
     }
 }
 
-/// Cosines and sines of position · θ^(−2i/d) / divisor_i.
-fn rotation(config: &Config, divisors: &[f32]) -> Result<(Tensor, Tensor)> {
+/// θ^(−2i/d) / divisor_i.
+fn frequencies(config: &Config, divisors: &[f32]) -> Vec<f64> {
     let half = config.head_dim / 2;
     let frequency = |i: usize| config.rope_theta.powf(-(i as f64) / half as f64) / f64::from(divisors[i]);
-    let frequencies: Vec<f64> = (0..half).map(frequency).collect();
+    (0..half).map(frequency).collect()
+}
+
+/// Cosines and sines of position · frequency, `[n, head_dim / 2]` each, for the positions from `start` on. A table of the
+/// whole context would have the size that a file's header asks for.
+fn rotation(frequencies: &[f64], start: usize, n: usize) -> Result<(Tensor, Tensor)> {
     let table = |f: fn(f64) -> f64| {
-        let angles = (0..config.context).flat_map(|position| frequencies.iter().map(move |w| position as f64 * w));
-        Tensor::from_vec(angles.map(|angle| f(angle) as f32).collect(), (config.context, half), &Device::Cpu)
+        let angles = (start..start + n).flat_map(|position| frequencies.iter().map(move |w| position as f64 * w));
+        Tensor::from_vec(angles.map(|angle| f(angle) as f32).collect(), (n, frequencies.len()), &Device::Cpu)
     };
     Ok((table(f64::cos)?, table(f64::sin)?))
 }

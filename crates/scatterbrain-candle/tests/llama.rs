@@ -266,7 +266,9 @@ fn the_context_is_the_end() -> Result<()> {
     llama.hidden(&input(&[1, 2, 3])?, &mut cache, &exact)?;
     assert!(llama.hidden(&input(&[VOCAB as u32])?, &mut cache, &exact).is_err());
     assert!(cache.is_empty());
-    assert_eq!(llama.generate(&text(CONTEXT - 1), 5, None, &exact)?.len(), 2);
+    for most in [5, usize::MAX] {
+        assert_eq!(llama.generate(&text(CONTEXT - 1), most, None, &exact)?.len(), 2);
+    }
     assert!(llama.log_likelihoods(&[1], &exact).is_err());
     Ok(())
 }
@@ -319,6 +321,17 @@ fn a_truncated_file_is_an_error() -> Result<()> {
     assert!(error.contains("part.gguf") && error.contains("header of a GGUF file"), "{error}");
     std::fs::write(&path, &bytes)?;
     assert_eq!(Llama::from_file(&path)?.0.config().vocab, VOCAB);
+    Ok(())
+}
+
+/// Nothing is laid out for a context that a header merely claims.
+#[test]
+fn a_context_without_end_takes_no_room() -> Result<()> {
+    let (tokens, exact) = (text(20), ScatterbrainAttention::exact());
+    let mut model = Model::new();
+    let before = logits(&model.load()?, &tokens, &exact)?;
+    model.metadata.insert("llama.context_length", Value::U64(1 << 60));
+    agree(&logits(&model.load()?, &tokens, &exact)?, &before, 0.0, "the same");
     Ok(())
 }
 
