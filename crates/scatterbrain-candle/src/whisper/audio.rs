@@ -26,21 +26,23 @@ pub fn read_wav(path: impl AsRef<Path>) -> Result<Vec<f32>> {
     let channels = usize::from(form.channels.max(1));
     let mono: Vec<f32> =
         samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect();
-    resample(&mono, form.sample_rate as usize, RATE)
+    resample(&mono, form.sample_rate as usize, RATE).map_err(|error| error.with_path(path))
 }
 
 /// Seconds that are resampled at once.
 const LONGEST: usize = 3600;
+/// Samples a second, in which the highest rates of audio have room; a header may claim four thousand million.
+const HIGHEST: usize = 1_000_000;
 
 /// The band-limited signal through the samples, at another rate: the spectrum cut, or continued with zeros.
 ///
 /// The signal is thought to be periodic; a tenth of a second of zeros at the end keeps its ends apart.
 ///
 /// # Errors
-/// A rate of zero, or more than an hour.
+/// A rate of zero or beyond a million, or more than an hour.
 pub fn resample(samples: &[f32], from: usize, to: usize) -> Result<Vec<f32>> {
-    if from == 0 || to == 0 {
-        bail!("rate: expected a number above zero, got {}", from.min(to));
+    if let Some(rate) = [from, to].iter().find(|rate| !(1..=HIGHEST).contains(*rate)) {
+        bail!("rate: expected 1 to {HIGHEST} samples a second, got {rate}");
     }
     if from == to || samples.is_empty() {
         return Ok(samples.to_vec());
@@ -98,7 +100,10 @@ mod tests {
     fn what_the_new_rate_cannot_hold_is_gone() -> Result<()> {
         let got = resample(&tone(48000, 15000.0, 48000), 48000, 16000)?;
         assert!(got.iter().all(|x| x.abs() < 1e-4));
-        assert!(resample(&[0.0], 0, 16000).is_err());
+        for rate in [0, 1_000_000_000] {
+            let error = resample(&[0.0], rate, 16000).unwrap_err().to_string();
+            assert!(error.contains(&format!("rate: expected 1 to 1000000 samples a second, got {rate}")), "{error}");
+        }
         assert!(resample(&[], 8000, 16000)?.is_empty());
         Ok(())
     }
