@@ -21,11 +21,13 @@ mod unfold;
 pub use checkpoint::read_checkpoint;
 
 use crate::layers::LayerNorm;
+use crate::weights::check_last_layer;
 use crate::{Attend, Site, Stack};
 use block::Block;
 use candle_core::{DType, Device, Module, Result, Tensor, bail};
 use candle_nn::{Init, Linear, VarBuilder, linear};
 use stage::Stage;
+use std::collections::HashMap;
 use unfold::{Grid, Unfold};
 
 /// Epsilon of every layer normalisation of the model.
@@ -117,6 +119,36 @@ impl Config {
         }
     }
 
+    /// The shapes of a checkpoint's model, as its tensors tell them; a head has 64 columns, as in all models of the authors.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another rank; the message names it.
+    pub fn of_checkpoint(tensors: &HashMap<String, Tensor>) -> Result<Config> {
+        let shape = |name: &str, rank: usize| match tensors.get(name) {
+            Some(tensor) if tensor.rank() == rank => Ok(tensor.dims()),
+            Some(tensor) => bail!("tensor {name}: expected {rank} dimensions, got {:?}", tensor.dims()),
+            None => bail!("tensor {name} is missing"),
+        };
+        let performer = tensors.contains_key("tokens_to_token.attention1.w");
+        let (tokens, projection) =
+            if performer { (Tokens::Performer, "proj") } else { (Tokens::Transformer, "attn.proj") };
+        let positions = shape("pos_embed", 3)?;
+        let (side, embed_dim) = (positions[1].saturating_sub(1).isqrt(), positions[2]);
+        let block = |name: &String| name.strip_prefix("blocks.")?.split_once('.')?.0.parse::<usize>().ok();
+        Ok(Config {
+            // The splits make a token of 4 · 2 · 2 pixels.
+            image_size: 16 * side,
+            channels: shape("tokens_to_token.attention1.norm1.weight", 1)?[0] / SPLITS[0].kernel.pow(2),
+            classes: shape("head.weight", 2)?[0],
+            tokens,
+            token_dim: shape(&format!("tokens_to_token.attention1.{projection}.weight"), 2)?[0],
+            embed_dim,
+            depth: tensors.keys().filter_map(block).max().map_or(0, |last| last.saturating_add(1)),
+            heads: embed_dim / 64,
+            mlp_ratio: shape("blocks.0.mlp.fc1.weight", 2)?[0] / embed_dim.max(1),
+        })
+    }
+
     /// Tokens of the first stage, of the second, and of the ViT without its class token.
     pub fn token_counts(&self) -> [usize; 3] {
         let mut grid = Grid { height: self.image_size, width: self.image_size };
@@ -179,9 +211,11 @@ impl T2tVit {
     /// Reads the weights by the names of the authors' checkpoints.
     ///
     /// # Errors
-    /// A configuration that cannot be, or a tensor that is missing or of another shape; the message names it.
+    /// A configuration that cannot be, or a tensor that is missing, of another shape or of a block beyond the last; the
+    /// message names it.
     pub fn load(config: Config, weights: VarBuilder<'_>) -> Result<T2tVit> {
         config.check()?;
+        check_last_layer(&weights, config.depth, |i| format!("blocks.{i}.attn.qkv.weight"))?;
         let (t, c) = (config.token_dim, config.embed_dim);
         let tokens = weights.pp("tokens_to_token");
         let stage = |name: &str, columns| Stage::load(config.tokens, columns, t, &tokens.pp(name));

@@ -8,6 +8,7 @@ use common::layers::{FullSupport, Mean, Weights, agree_flat, columns, gelu, laye
 use common::{Rows, numbers};
 use scatterbrain_candle::t2t_vit::{Config, T2tVit, Tokens, read_checkpoint, sinusoid_positions};
 use scatterbrain_candle::{Attend, Inputs, ScatterbrainAttention, Site};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -232,7 +233,13 @@ fn tokens_of_the_papers_models() {
 fn errors_name_tensors_and_shapes() -> Result<()> {
     for tokens in [Tokens::Transformer, Tokens::Performer] {
         let config = small(tokens);
-        Weights::random(&shapes(&config))?.check_names(|weights| T2tVit::load(config, weights))?;
+        let weights = Weights::random(&shapes(&config))?;
+        weights.check_names(|weights| T2tVit::load(config, weights))?;
+        // T2T-ViT-7 and -12 differ in their depth alone.
+        let shallow = Config { depth: config.depth - 1, ..config };
+        let error = T2tVit::load(shallow, weights.builder()).unwrap_err().to_string();
+        let beyond = format!("tensor blocks.{}.attn.qkv.weight", shallow.depth);
+        assert!(error.contains(&beyond) && error.contains("there are more"), "{error}");
     }
     let config = small(Tokens::Transformer);
     let zeros = || VarBuilder::zeros(DType::F32, &Device::Cpu);
@@ -242,6 +249,25 @@ fn errors_name_tensors_and_shapes() -> Result<()> {
     assert!(error.contains("expected [batch, 2, 32, 32]"), "{error}");
     let error = T2tVit::load(Config { heads: 3, ..config }, zeros()).unwrap_err().to_string();
     assert!(error.contains("embed_dim"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_tells_its_shapes() -> Result<()> {
+    for config in [Config::t_7(), Config::t_12(), Config::t_14().with_performer()] {
+        let zeros = |(name, shape): (String, Vec<usize>)| Ok((name, Tensor::zeros(shape, DType::F16, &Device::Cpu)?));
+        let mut tensors: HashMap<String, Tensor> = shapes(&config).into_iter().map(zeros).collect::<Result<_>>()?;
+        assert_eq!(Config::of_checkpoint(&tensors)?, config);
+        for name in ["pos_embed", "head.weight", "blocks.0.mlp.fc1.weight", "tokens_to_token.attention1.norm1.weight"] {
+            let tensor = tensors.remove(name).expect("a tensor");
+            let error = Config::of_checkpoint(&tensors).unwrap_err().to_string();
+            assert!(error.contains(&format!("tensor {name} is missing")), "{error}");
+            tensors.insert(name.to_owned(), tensor.flatten_all()?.unsqueeze(0)?.unsqueeze(0)?.unsqueeze(0)?);
+            let error = Config::of_checkpoint(&tensors).unwrap_err().to_string();
+            assert!(error.contains(&format!("tensor {name}: expected")), "{error}");
+            tensors.insert(name.to_owned(), tensor);
+        }
+    }
     Ok(())
 }
 
@@ -285,6 +311,7 @@ fn a_checkpoint_of_the_papers_model() -> Result<()> {
     let tensors = read_checkpoint(&path)?;
     let config = Config::t_14();
     assert_eq!(tensors.len(), shapes(&config).len());
+    assert_eq!(Config::of_checkpoint(&tensors)?, config);
     // The last of the file's tensors, `head.bias`, is its number over 1024 throughout.
     let last = (tensors.len() - 1) as f32 / 1024.0;
     assert_eq!(tensors["head.bias"].to_vec1::<f32>()?, [last; 1000]);
