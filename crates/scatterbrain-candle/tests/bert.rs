@@ -257,6 +257,30 @@ fn files() -> Result<()> {
             assert!(w.0.keys().any(|name| error.contains(&format!("{name}: ends at"))), "{length}: {error}");
         }
     }
+    // What contradicts itself, is no float or no number is named.
+    let tensors = |value: &Tensor| -> Result<_> {
+        let mut tensors = w.tensors()?;
+        tensors.insert("encoder.layer.1.output.dense.bias".to_owned(), value.clone());
+        Ok(tensors)
+    };
+    let not_a_number = Tensor::new(&[0f32, 1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], &Device::Cpu)?;
+    for (value, what) in [
+        (Tensor::zeros(12, DType::U32, &Device::Cpu)?, "expected floats, got u32"),
+        (not_a_number, "entry 2 is NaN"),
+        (Tensor::zeros(11, DType::F16, &Device::Cpu)?, "expected shape [12], got [11]"),
+    ] {
+        candle_core::safetensors::save(&tensors(&value)?, &path)?;
+        let error = Bert::from_directory(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("tensor encoder.layer.1.output.dense.bias: {what}")), "{error}");
+    }
+    let name = "embeddings.word_embeddings.weight";
+    let header = String::from_utf8_lossy(&bytes[8..header]).into_owned();
+    let other = header.replace("[23,12]", "[23,11]");
+    assert_ne!(header, other);
+    std::fs::write(&path, [&bytes[..8], other.as_bytes(), &bytes[8 + header.len()..]].concat())?;
+    let error = weights::safetensors(&path).map(drop).unwrap_err().to_string();
+    assert!(error.contains(&format!("{name}: bytes")) && error.contains("shape [23, 11] in F32"), "{error}");
+
     let relative = json.replace("absolute", "relative_key");
     std::fs::write(folder.path().join("config.json"), relative)?;
     let error = Bert::from_directory(folder.path()).unwrap_err().to_string();

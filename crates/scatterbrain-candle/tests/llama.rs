@@ -293,6 +293,10 @@ fn each_missing_or_misshapen_tensor_is_named() -> Result<()> {
         let error = misshapen.load().map(drop).expect_err(name).to_string();
         assert!(error.contains(&format!("{name}: expected shape")), "{name}: {error}");
     }
+    let mut broken = whole.clone();
+    broken.weights.0.get_mut("blk.1.attn_norm.weight").unwrap().1[3] = f32::INFINITY;
+    let error = broken.load().unwrap_err().to_string();
+    assert!(error.contains("tensor blk.1.attn_norm.weight: entry 3 is inf"), "{error}");
     // One that the architecture does not know would be left out silently.
     let mut biased = whole.clone();
     biased.weights.add("blk.1.attn_q.bias", &[HEADS * HEAD_DIM], 0.0, 1.0);

@@ -1,5 +1,6 @@
 //! What a GGUF file says of a Llama, and its tensors.
 
+use crate::weights::check_finite;
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Error, Result, Tensor};
 use std::collections::BTreeSet;
@@ -167,7 +168,9 @@ impl<'a, R: Read + Seek> Tensors<'a, R> {
         self.unused.remove(name);
         let read = info.read(self.file, self.content.tensor_data_offset, &Device::Cpu);
         let tensor = read.and_then(|tensor| tensor.dequantize(&Device::Cpu));
-        tensor.map_err(|error| Error::msg(format!("{name}: {error}")))
+        let tensor = tensor.map_err(|error| Error::msg(format!("{name}: {error}")))?;
+        check_finite(name, &tensor)?;
+        Ok(tensor)
     }
 
     /// A tensor that nobody asked for is a bias or a norm that would be left out silently, or one under another name.

@@ -11,7 +11,7 @@ const KEYS: [Option<&str>; 3] = [Some("state_dict_ema"), Some("state_dict"), Non
 /// Reads the tensors of a checkpoint (`81.7_T2T_ViTt_14.pth.tar`) under the names of [`T2tVit::load`](super::T2tVit::load).
 ///
 /// Averaged weights are preferred, and the prefix `module.` of distributed training is dropped.
-/// The result goes to `VarBuilder::from_tensors`.
+/// The result goes to [`weights::builder`](crate::weights::builder).
 ///
 /// # Errors
 /// A file that is no such checkpoint, one of PyTorch's form before 1.6 (no zip file), or a tensor that is cut short.

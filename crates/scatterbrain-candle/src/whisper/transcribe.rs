@@ -3,9 +3,8 @@
 use super::ctranslate2::ModelFile;
 use super::mel::{LogMel, RATE};
 use super::{Config, Whisper};
-use crate::Attend;
-use candle_core::{DType, Device, Error, Result, Tensor, bail};
-use candle_nn::VarBuilder;
+use crate::{Attend, weights};
+use candle_core::{Device, Error, Result, Tensor, bail};
 use serde::Deserialize;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -57,8 +56,8 @@ impl Transcriber {
         let folder = folder.as_ref();
         let file = ModelFile::open(folder.join("model.bin"))?;
         let config = file.whisper_config()?;
-        let weights = VarBuilder::from_tensors(file.tensors, DType::F32, &Device::Cpu);
-        let model = Whisper::load(config, &weights)?;
+        let path = folder.join("model.bin");
+        let model = Whisper::load(config, &weights::builder(file.tensors)).map_err(|error| error.with_path(path))?;
         let path = folder.join("tokenizer.json");
         let tokenizer =
             Tokenizer::from_file(&path).map_err(|error| Error::msg(format!("{}: {error}", path.display())))?;

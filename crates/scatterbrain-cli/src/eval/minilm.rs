@@ -25,7 +25,7 @@ impl Encoder {
     /// # Errors
     /// Files that are missing or not what they should be.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
-        let folder = places::weights(options, "minilm")?;
+        let folder = places::weights_folder(options, "minilm", "model.safetensors")?;
         let bert = Bert::from_directory(&folder)?;
         let most = options.length.unwrap_or(usize::MAX).min(bert.config().max_position_embeddings);
         let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?.limited(most)?;
@@ -52,12 +52,30 @@ impl Encoder {
     }
 }
 
-/// Largest difference of two embeddings' entries.
+/// Largest difference of two embeddings' entries; NaN where one is.
 pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max)
+    a.iter().zip(b).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, larger)
+}
+
+/// The larger of two; NaN where one is, which `f64::max` would drop.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a >= b { a } else { b }
 }
 
 /// Largest entry of a column of the items.
 fn largest(items: &[&Item], column: usize) -> f64 {
-    items.iter().map(|item| item[column]).fold(0.0, f64::max)
+    items.iter().map(|item| item[column]).fold(0.0, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_a_change() {
+        assert_eq!(largest_difference(&[1.0, 2.0, 3.0], &[1.0, 1.5, 3.25]), 0.5);
+        assert!(largest_difference(&[1.0, f32::NAN, 3.0], &[1.0, 2.0, 9.0]).is_nan());
+        let items = [vec![1.0], vec![f64::NAN], vec![2.0]];
+        assert!(largest(&items.iter().collect::<Vec<_>>(), 0).is_nan());
+    }
 }
