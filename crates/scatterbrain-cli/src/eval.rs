@@ -7,6 +7,8 @@ mod calibrate;
 #[cfg(feature = "models")]
 mod capture;
 #[cfg(feature = "models")]
+mod imagenet;
+#[cfg(feature = "models")]
 mod inputs;
 #[cfg(feature = "models")]
 mod metrics;

@@ -70,11 +70,16 @@ fn write_model(folder: &Path) {
             }
         }
     }
+    write_safetensors(&folder.join("model.safetensors"), shapes);
+}
+
+/// Random weights; those of norms are one.
+fn write_safetensors(path: &Path, shapes: Vec<(String, Vec<usize>)>) {
     let bytes: Vec<Vec<u8>> = shapes
         .iter()
         .enumerate()
         .map(|(salt, (name, shape))| {
-            let norm = name.ends_with("LayerNorm.weight");
+            let norm = name.contains("Norm.weight");
             let values = noise(shape.iter().product(), salt + 1).map(|x| if norm { 1.0 } else { 0.4 * x });
             values.flat_map(f32::to_le_bytes).collect()
         })
@@ -82,7 +87,7 @@ fn write_model(folder: &Path) {
     let views = shapes.into_iter().zip(&bytes).map(|((name, shape), bytes)| {
         (name, TensorView::new(Dtype::F32, shape, bytes).expect("as many bytes as numbers"))
     });
-    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).expect("a file")).expect("a file");
+    fs::write(path, safetensors::serialize(views, None).expect("a file")).expect("a file");
 }
 
 /// Reviews of 330 words and more, the words of a good one from the first half of the vocabulary.
@@ -213,6 +218,197 @@ fn a_capture_is_what_compare_reads() {
     let out = program(&folder, &[&capture[..], &["--layer", "encoder.2"]].concat());
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("did not attend at encoder.2"));
+}
+
+#[test]
+fn auto_goes_on_with_the_plan_that_it_had() {
+    let folder = folder();
+    let arguments = ["--method", "auto", "--resume", "state.jsonl"];
+    let whole = eval(&folder, &arguments);
+    let path = folder.path().join("state.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    // Heading, 12 to train on, the first input twice; plans of the next would differ.
+    let kept: Vec<&str> = text.lines().take(1 + 12 + 2).collect();
+    fs::write(&path, kept.join("\n") + "\n").unwrap();
+    let resumed = eval(&folder, &arguments);
+    let [whole, resumed] = [&whole, &resumed].map(|evaluation| result(evaluation, "auto"));
+    assert_eq!((&whole["measures"], &whole["share"]), (&resumed["measures"], &resumed["share"]));
+}
+
+#[test]
+fn other_data_of_the_same_name_begin_anew() {
+    let folder = folder();
+    let arguments = [&["eval", "minilm", "--task", "sst2", "--resume", "state.jsonl"], &PLACES[..]].concat();
+    stdout(&program(&folder, &arguments));
+    stdout(&program(&folder, &arguments));
+    fs::write(folder.path().join("data").join("sst2-test.tsv"), "w4 w5 w6 w7\t1\n").unwrap();
+    let out = program(&folder, &arguments);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("state.jsonl: expected measurements of"));
+}
+
+#[test]
+fn files_may_be_named_themselves() {
+    let folder = folder();
+    let by_folder = eval(&folder, &["--task", "sst2"]);
+    let places = ["--weights", "model/model.safetensors", "--data", "data/sst2-test.tsv"];
+    let out = program(&folder, &[&["eval", "minilm", "--json", "--task", "sst2"], &places[..]].concat());
+    let by_file: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!((&by_file["inputs"], &by_file["lengths"]), (&by_folder["inputs"], &by_folder["lengths"]));
+}
+
+#[test]
+fn layers_that_a_plan_does_not_name_are_exact() {
+    let folder = folder();
+    fs::write(folder.path().join("a.txt"), noise(400, 90).map(|_| "w7").collect::<Vec<_>>().join(" ")).unwrap();
+    let plan = ["plan", "--model", "minilm", "--weights", "model", "--calibrate", "a.txt", "--budget", "20"];
+    let mut plan: Value = serde_json::from_str(&stdout(&program(&folder, &plan))).unwrap();
+    let layers = plan["layers"].as_object_mut().unwrap();
+    let first = layers.remove("encoder.0").unwrap();
+    layers.remove("encoder.1").unwrap();
+    for (name, share) in [("encoder.0", Some(0.5..0.6)), ("decoder.0", None), ("encoder.x", None)] {
+        let mut plan = plan.clone();
+        plan["layers"][name] = first.clone();
+        fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
+        let arguments = ["--method", "auto", "--plan", "plan.json", "--limit", "2"];
+        if let Some(share) = share {
+            let found = result(&eval(&folder, &arguments), "auto")["share"].as_f64().unwrap();
+            assert!(share.contains(&found), "{found}");
+        } else {
+            let out = program(&folder, &[&["eval", "minilm"], &PLACES[..], &arguments].concat());
+            assert_eq!(out.status.code(), Some(1));
+            assert!(String::from_utf8_lossy(&out.stderr).contains(name), "{out:?}");
+        }
+    }
+}
+
+/// A Llama of random weights whose tokens are letters and the space.
+fn write_llama(path: &Path) {
+    use candle_core::quantized::gguf_file::{Value, write};
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{Device, Tensor};
+    let text = |text: &str| Value::String(text.to_owned());
+    let tokens: Vec<Value> = ('a'..='z').chain(['Ġ']).map(|c| text(&c.to_string())).collect();
+    let vocabulary = tokens.len();
+    let metadata = [
+        ("general.architecture", text("llama")),
+        ("llama.block_count", Value::U32(1)),
+        ("llama.context_length", Value::U32(512)),
+        ("llama.embedding_length", Value::U32(16)),
+        ("llama.feed_forward_length", Value::U32(16)),
+        ("llama.attention.head_count", Value::U32(2)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("gpt-2")),
+        ("tokenizer.ggml.tokens", Value::Array(tokens)),
+        ("tokenizer.ggml.merges", Value::Array(Vec::new())),
+    ];
+    let matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+    let mut shapes = vec![("token_embd".to_owned(), vec![vocabulary, 16]), ("output_norm".to_owned(), vec![16])];
+    shapes.extend(matrices.map(|name| (format!("blk.0.{name}"), vec![16, 16])));
+    shapes.extend(["attn_norm", "ffn_norm"].map(|name| (format!("blk.0.{name}"), vec![16])));
+    let tensors: Vec<(String, QTensor)> = shapes
+        .into_iter()
+        .enumerate()
+        .map(|(salt, (name, shape))| {
+            let values: Vec<f32> = noise(shape.iter().product(), salt + 1).collect();
+            let tensor = Tensor::from_vec(values, shape, &Device::Cpu).expect("a tensor");
+            (format!("{name}.weight"), QTensor::quantize(&tensor, GgmlDType::F32).expect("a tensor"))
+        })
+        .collect();
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(name, value)| (*name, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    write(&mut fs::File::create(path).expect("a file"), &metadata, &tensors).expect("a file");
+}
+
+#[test]
+fn any_text_has_a_perplexity() {
+    let folder = tempfile::tempdir().unwrap();
+    write_llama(&folder.path().join("small.gguf"));
+    fs::write(folder.path().join("book.txt"), "it was a dark and stormy night ".repeat(20)).unwrap();
+    let arguments = ["eval", "smollm2", "--weights", "small.gguf", "--data", "book.txt", "--length", "200"];
+    let out = program(&folder, &[&arguments[..], &["--json", "--method", "local"]].concat());
+    let evaluation: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!((&evaluation["inputs"], &evaluation["lengths"]), (&json!(3), &json!([200, 200])));
+    assert!(evaluation["description"].as_str().unwrap().contains("book.txt"), "{evaluation}");
+    let out = program(&folder, &[&arguments[..7], &["512"]].concat());
+    stdout(&program(&folder, &[&arguments[..7], &["400", "--task", "generate", "--method", "local"]].concat()));
+    assert_eq!(out.status.code(), Some(0));
+    fs::write(folder.path().join("book.txt"), "short").unwrap();
+    let out = program(&folder, &arguments);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("expected 200 tokens, got 5: --length takes fewer"));
+}
+
+/// A T2T-ViT with the authors' names for photos of 32 pixels in two classes.
+fn write_t2t(path: &Path) {
+    let mut shapes: Vec<(String, Vec<usize>)> =
+        vec![("cls_token".into(), vec![1, 1, 64]), ("pos_embed".into(), vec![1, 5, 64])];
+    let mut add = |name: &str, shape: &[usize], bias: bool| {
+        shapes.push((format!("{name}.weight"), shape.to_vec()));
+        if bias {
+            shapes.push((format!("{name}.bias"), shape[..1].to_vec()));
+        }
+    };
+    let parts = [
+        ("tokens_to_token.attention1", 147, 8, 8),
+        ("tokens_to_token.attention2", 72, 8, 8),
+        ("blocks.0", 64, 64, 128),
+    ];
+    for (name, columns, out, hidden) in parts {
+        add(&format!("{name}.norm1"), &[columns], true);
+        add(&format!("{name}.attn.qkv"), &[3 * out, columns], false);
+        add(&format!("{name}.attn.proj"), &[out, out], true);
+        add(&format!("{name}.norm2"), &[out], true);
+        add(&format!("{name}.mlp.fc1"), &[hidden, out], true);
+        add(&format!("{name}.mlp.fc2"), &[out, hidden], true);
+    }
+    add("tokens_to_token.project", &[64, 72], true);
+    add("norm", &[64], true);
+    add("head", &[2, 64], true);
+    write_safetensors(path, shapes);
+}
+
+#[test]
+fn photos_in_class_folders() {
+    /// Two by two pixels.
+    const PHOTO: &[u8] = &[
+        137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82, 0, 0, 0, 2, 0, 0, 0, 2, 8, 2, 0, 0, 0, 253, 212,
+        154, 115, 0, 0, 0, 18, 73, 68, 65, 84, 120, 156, 99, 248, 207, 192, 192, 0, 194, 12, 255, 129, 0, 0, 31, 238,
+        5, 251, 11, 217, 104, 139, 0, 0, 0, 0, 73, 69, 78, 68, 174, 66, 96, 130,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    write_t2t(&folder.path().join("t2t.safetensors"));
+    for (class, photos) in [("n01", 3), ("n02", 2)] {
+        fs::create_dir_all(folder.path().join("val").join(class)).unwrap();
+        for i in 0..photos {
+            fs::write(folder.path().join("val").join(class).join(format!("{i}.JPEG")), PHOTO).unwrap();
+        }
+    }
+    let places = ["--weights", "t2t.safetensors", "--data", "val"];
+    let all = [&["eval", "t2t-imagenet", "--json", "--method", "local"], &places[..]].concat();
+    let evaluation: Value = serde_json::from_str(&stdout(&program(&folder, &all))).unwrap();
+    assert_eq!((&evaluation["inputs"], &evaluation["lengths"]), (&json!(5), &json!([64, 64])));
+    // All photos are alike: one of the two classes is right throughout.
+    let top_1 = result(&evaluation, "exact")["measures"][0]["value"].as_f64().unwrap();
+    assert!([0.4, 0.6].iter().any(|right| (top_1 - right).abs() < 1e-12), "{top_1}");
+    // Two stages of one head, five photos.
+    assert_eq!(result(&evaluation, "local")["heads"], 10);
+    // The first two are of both classes.
+    let two: Value = serde_json::from_str(&stdout(&program(&folder, &[&all[..], &["--limit", "2"]].concat()))).unwrap();
+    assert_eq!(result(&two, "exact")["measures"][0]["value"], 0.5);
+    let capture =
+        ["capture", "t2t-imagenet", "--weights", "t2t.safetensors", "--input", "val/n01/0.JPEG", "-o", "c.safetensors"];
+    assert_eq!(stdout(&program(&folder, &capture)).lines().count(), 3);
+    fs::remove_dir_all(folder.path().join("val").join("n02")).unwrap();
+    for (arguments, needle) in [
+        (&all[..], "val: expected 2 folders, one a class, got 1"),
+        (&all[..7], "--data: expected a folder"),
+        (&["eval", "t2t-imagenet", "--data", "val"], "README"),
+    ] {
+        let out = program(&folder, arguments);
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains(needle), "{needle}: {out:?}");
+    }
 }
 
 #[test]

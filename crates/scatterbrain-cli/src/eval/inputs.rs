@@ -1,7 +1,7 @@
 //! A model on files of its user: texts, sounds, photos.
 
 use super::options::{Model, ModelOptions};
-use super::{minilm, places, smollm2, t2t, vit};
+use super::{minilm, smollm2, t2t, vit, whisper};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use scatterbrain_candle::Attend;
@@ -28,10 +28,9 @@ impl AnyModel {
         Ok(match model {
             Model::Minilm => Self::Minilm(Box::new(minilm::Encoder::load(options)?)),
             Model::Smollm2 => Self::Smollm2(Box::new(smollm2::Decoder::load(options)?)),
-            Model::WhisperTiny => {
-                Self::Whisper(Box::new(Transcriber::open(places::weights(options, "whisper-tiny")?)?))
-            }
+            Model::WhisperTiny => Self::Whisper(Box::new(whisper::transcriber(options)?)),
             Model::Vit => Self::Vit(Box::new(vit::VitModel::load(options)?)),
+            Model::T2tImagenet => Self::T2t(Box::new(t2t::T2tModel::of_authors(options)?)),
             Model::T2tFashion => Self::T2t(Box::new(t2t::T2tModel::load(options)?)),
         })
     }
@@ -62,7 +61,7 @@ impl AnyModel {
                 transcriber.model().encode(&Tensor::cat(&frames, 0)?, attend)?;
             }
             Self::Vit(vit) => {
-                vit.model.features(&pictures(files, vit.size)?, attend)?;
+                vit.model.features(&pictures(files, vit.size, Fit::Pad)?, attend)?;
             }
             Self::T2t(t2t) => {
                 t2t.model.forward(&t2t.pictures(files)?, attend)?;
@@ -73,8 +72,8 @@ impl AnyModel {
 }
 
 /// Photos as one batch.
-pub(crate) fn pictures(files: &[PathBuf], size: usize) -> Result<Tensor> {
-    let all = files.iter().map(|file| read(file, size, Fit::Pad)).collect::<candle_core::Result<Vec<_>>>()?;
+pub(crate) fn pictures(files: &[PathBuf], size: usize, fit: Fit) -> Result<Tensor> {
+    let all = files.iter().map(|file| read(file, size, fit)).collect::<candle_core::Result<Vec<_>>>()?;
     Ok(Tensor::stack(&all, 0)?)
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Model {
     Vit,
     /// A T2T-ViT trained on Fashion-MNIST; task top1
     T2tFashion,
+    /// A T2T-ViT of its authors (--weights) on a folder with a folder of photos a class (--data); task top1
+    T2tImagenet,
 }
 
 /// `scatterbrain eval`.
@@ -119,7 +121,8 @@ pub(crate) struct ModelOptions {
     #[arg(long, value_name = "PATH")]
     pub(crate) weights: Option<PathBuf>,
 
-    /// The folder of the data, instead of the same
+    /// Data of yours, instead of the same: a text for smollm2; photos for vit; for whisper-tiny a folder of NAME.wav with
+    /// what is said in NAME.txt; otherwise a folder with the files that `fetch` brings
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
 

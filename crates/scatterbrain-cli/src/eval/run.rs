@@ -5,7 +5,7 @@ use super::report::{Evaluation, render};
 use super::state::{Costs, Record, State};
 use super::swap::Swap;
 use super::task::{Part, Task};
-use super::{minilm, smollm2, t2t, vit, whisper};
+use super::{imagenet, minilm, smollm2, t2t, vit, whisper};
 use crate::arguments::Choice;
 use crate::library::plan::{Plan, Request};
 use crate::library::{Preset, Seed};
@@ -15,9 +15,10 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use scatterbrain_candle::{Site, Stack, Tally, cache};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What is compared where the command line says nothing: the two parts alone and averaged, the paper's combinations, and
@@ -40,6 +41,9 @@ const EXACT: &str = "exact";
 pub(crate) fn run(options: &EvalOptions) -> Result<()> {
     let mut task = task(options.model, options)?;
     let plan = options.plan.as_deref().map(planning::read_plan).transpose()?;
+    if let Some(plan) = &plan {
+        check(plan, task.stands_at())?;
+    }
     let settings = Settings::new(options, task.as_ref());
     let heading = settings.heading(options, plan.as_ref())?;
     let (path, kept) = match &options.resume {
@@ -57,6 +61,17 @@ pub(crate) fn run(options: &EvalOptions) -> Result<()> {
     stdout.flush()?;
     if !kept {
         std::fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+/// Refuses a plan that no site of the task would ask.
+fn check(plan: &Plan, stands_at: fn(Site) -> bool) -> Result<()> {
+    let site = |name: &String| name.parse().with_context(|| format!("plan.layers: {name:?}"));
+    let sites: Vec<Site> = plan.layers.keys().map(site).collect::<Result<_>>()?;
+    if !sites.iter().any(|site| stands_at(*site)) {
+        let names: Vec<&str> = plan.layers.keys().map(String::as_str).collect();
+        bail!("plan.layers: expected some where methods stand in this task, got {}", names.join(", "));
     }
     Ok(())
 }
@@ -112,7 +127,8 @@ impl Settings {
             "version": env!("CARGO_PKG_VERSION"), "model": self.model, "task": self.task, "seed": self.seed,
             "threads": common.threads, "budget": self.budget.to_string(), "request": self.request, "effort": self.effort,
             "plan": plan.map(serde_json::to_string).transpose()?.map(|text| digest(&text)),
-            "length": common.length, "weights": common.weights, "data": common.data,
+            "length": common.length, "weights": identity(common.weights.as_deref())?,
+            "data": identity(common.data.as_deref())?,
         }))?)
     }
 
@@ -135,7 +151,7 @@ fn tasks(model: Model) -> &'static [&'static str] {
         Model::Smollm2 => &["wikitext", "generate"],
         Model::WhisperTiny => &["wer"],
         Model::Vit => &["features"],
-        Model::T2tFashion => &["top1"],
+        Model::T2tFashion | Model::T2tImagenet => &["top1"],
     }
 }
 
@@ -151,6 +167,7 @@ fn task(model: Model, options: &EvalOptions) -> Result<Box<dyn Task>> {
         "generate" => Box::new(smollm2::generate::Generate::load(common)?),
         "wer" => Box::new(whisper::WordErrors::load(common)?),
         "features" => Box::new(vit::Features::load(common)?),
+        _ if model == Model::T2tImagenet => Box::new(imagenet::ImageNet::load(common)?),
         _ => Box::new(t2t::TopOne::load(common)?),
     })
 }
@@ -167,6 +184,14 @@ fn measure(task: &mut dyn Task, settings: &Settings, swaps: &[(&str, Swap)], sta
     }
     if settings.train > 0 {
         task.train(&outputs)?;
+    }
+    for (name, swap) in swaps.iter().filter(|(_, swap)| swap.plans()) {
+        let has = |input| state.get(Part::Test, input, name).is_some();
+        // A run that goes on needs the plan of the first input, as one that was never stopped.
+        if settings.inputs > 0 && has(0) && !(1..settings.inputs).all(has) {
+            task.run(Part::Test, 0, swap, None)?;
+            swap.take_costs();
+        }
     }
     for input in 0..settings.inputs {
         let mut known = Vec::new();
@@ -225,6 +250,26 @@ fn once(
 /// A file under the cache, of its own for every heading.
 fn default_state(heading: &str) -> Result<PathBuf> {
     Ok(cache::folder()?.join("eval").join(format!("{}.jsonl", digest(heading))))
+}
+
+/// What tells files of the user from others of the same name: where they are, and the length and the time of each. What
+/// was fetched does not change.
+fn identity(path: Option<&Path>) -> Result<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let name = || path.display().to_string();
+    let place = path.canonicalize().with_context(name)?;
+    let (mut files, mut folders) = (BTreeSet::new(), vec![place.clone()]);
+    while let Some(path) = folders.pop() {
+        let metadata = path.metadata().with_context(name)?;
+        if metadata.is_dir() {
+            for entry in path.read_dir().with_context(name)? {
+                folders.push(entry?.path());
+            }
+        } else {
+            files.insert((path, metadata.len(), metadata.modified().ok()));
+        }
+    }
+    Ok(Some(format!("{} ({})", place.display(), digest(&format!("{files:?}")))))
 }
 
 /// A name for a text; nothing is kept long enough to meet another version of the hash.

@@ -34,17 +34,18 @@ impl Decoder {
         Ok(Self { llama, tokenizer, length })
     }
 
-    /// Pieces of `length` tokens of the test articles of WikiText, from the first on; a shorter last one is left out.
+    /// Pieces of `length` tokens of a text, from the first on; a shorter last one is left out. The text is the file of the
+    /// command line, or the test articles of WikiText.
     ///
     /// # Errors
     /// A text that is missing or too short.
-    pub(crate) fn pieces(&self, options: &ModelOptions, length: usize) -> Result<Vec<Vec<u32>>> {
-        let path = places::data(options, "wikitext")?.join("wiki.test.raw");
+    pub(crate) fn pieces(&self, options: &ModelOptions) -> Result<Vec<Vec<u32>>> {
+        let path = places::data_file(options, "wikitext", "wiki.test.raw")?;
         // Copies differ in their line ends; perplexities are stated for this one.
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.replace("\r\n", "\n");
         let tokens = self.tokenizer.encode(&text, false)?;
-        ensure!(tokens.len() >= length, "{}: expected {length} tokens, got {}", path.display(), tokens.len());
-        Ok(tokens.chunks_exact(length).map(<[u32]>::to_vec).collect())
+        self.check_length(tokens.len(), &path)?;
+        Ok(tokens.chunks_exact(self.length).map(<[u32]>::to_vec).collect())
     }
 
     /// The first `length` tokens of a text.
@@ -53,11 +54,22 @@ impl Decoder {
     /// A text that is shorter.
     pub(crate) fn first_tokens(&self, text: &str, file: &Path) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(text, false)?;
-        let (got, length) = (tokens.len(), self.length);
-        ensure!(got >= length, "{}: expected {length} tokens, got {got}: --length takes fewer", file.display());
-        tokens.truncate(length);
+        self.check_length(tokens.len(), file)?;
+        tokens.truncate(self.length);
         Ok(tokens)
     }
+
+    fn check_length(&self, got: usize, file: &Path) -> Result<()> {
+        let length = self.length;
+        ensure!(got >= length, "{}: expected {length} tokens, got {got}: --length takes fewer", file.display());
+        Ok(())
+    }
+}
+
+/// What the text of [`Decoder::pieces`] is called.
+pub(crate) fn text_name(options: &ModelOptions) -> String {
+    let given = options.data.as_ref().filter(|path| path.is_file());
+    given.map_or_else(|| "WikiText-2's test articles".to_owned(), |path| path.display().to_string())
 }
 
 /// A GGUF file, or the one of a folder.

@@ -27,7 +27,8 @@ pub(crate) struct Swap {
 struct State {
     /// By site for `auto`, by units for all others.
     made: BTreeMap<(Option<Site>, usize), ScatterbrainAttention>,
-    planned: BTreeMap<String, LayerPlan>,
+    /// The plan that was given; what it does not name is exact.
+    planned: Option<BTreeMap<String, LayerPlan>>,
     /// Since it was last asked for.
     planning_seconds: f64,
     extra_bytes: usize,
@@ -43,7 +44,7 @@ impl Swap {
         plan: Option<&Plan>,
         seed: Seed,
     ) -> Self {
-        let planned = plan.map(|plan| plan.layers.clone()).unwrap_or_default();
+        let planned = plan.map(|plan| plan.layers.clone());
         let state = Mutex::new(State { planned, ..State::default() });
         Self { choice, stands_at, budget, request, effort: None, seed, state }
     }
@@ -51,6 +52,12 @@ impl Swap {
     /// A limit to what planning a site may cost; a plan serves all inputs after the first, so there is none by default.
     pub(crate) fn with_effort(self, effort: Option<f64>) -> Self {
         Self { effort, ..self }
+    }
+
+    /// Whether it plans from the first input that comes.
+    pub(crate) fn plans(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.choice == Choice::Auto && state.planned.is_none()
     }
 
     /// Exact attention, reported.
@@ -79,13 +86,18 @@ impl Swap {
         let attention = match self.choice {
             Choice::Preset(preset) => ScatterbrainAttention::preset(preset, Budget::Units(units), self.seed)?,
             Choice::Auto => {
-                let stored = state.planned.get(&site.to_string()).cloned();
-                let start = Instant::now();
-                let request = self.request.unwrap_or(Request::Units(units));
-                let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort: self.effort };
-                let plan = stored.map_or_else(|| inputs.plan(&options), Ok)?;
-                state.planning_seconds += start.elapsed().as_secs_f64();
-                ScatterbrainAttention::planned(plan)
+                let stored = state.planned.as_ref().map(|layers| layers.get(&site.to_string()).cloned());
+                match stored {
+                    Some(layer) => layer.map_or_else(ScatterbrainAttention::exact, ScatterbrainAttention::planned),
+                    None => {
+                        let start = Instant::now();
+                        let request = self.request.unwrap_or(Request::Units(units));
+                        let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort: self.effort };
+                        let plan = inputs.plan(&options)?;
+                        state.planning_seconds += start.elapsed().as_secs_f64();
+                        ScatterbrainAttention::planned(plan)
+                    }
+                }
             }
         };
         state.made.insert(name, attention.clone());

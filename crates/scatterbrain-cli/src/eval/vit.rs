@@ -3,14 +3,12 @@
 use super::metrics::cosine::{correlation, cosine};
 use super::metrics::mean;
 use super::options::ModelOptions;
-use super::places;
+use super::places::{self, has_ending};
 use super::task::{Measure, Measured, Part, Task, Unit};
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
-use scatterbrain_candle::Attend;
 use scatterbrain_candle::pictures::{Fit, read};
 use scatterbrain_candle::vit::{Config, Vit, read_onnx};
+use scatterbrain_candle::{Attend, weights};
 use std::path::PathBuf;
 
 /// Tokens of a photo where the command line says nothing: 37 × 37 patches and the class token.
@@ -35,10 +33,9 @@ impl VitModel {
     /// # Errors
     /// Weights that are missing or not what they should be; tokens that are no square and one.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
-        let path = places::weights(options, "vit")?;
-        let path = if path.is_dir() { path.join("vit_s_focus.onnx") } else { path };
-        let weights = VarBuilder::from_tensors(read_onnx(path)?, DType::F32, &Device::Cpu);
-        let model = Vit::load(Config::small_14(), weights)?;
+        let path = places::inside(places::weights(options, "vit")?, "vit_s_focus.onnx");
+        let model = Vit::load(Config::small_14(), weights::builder(read_onnx(&path)?));
+        let model = model.with_context(|| path.display().to_string())?;
         let length = options.length.unwrap_or(LENGTH);
         let side = length.saturating_sub(1).isqrt();
         ensure!(side > 0 && side * side + 1 == length, "length: expected a square and 1, as 257 or 1370, got {length}");
@@ -48,21 +45,27 @@ impl VitModel {
 }
 
 impl Features {
-    /// The model and every photo of the folder.
+    /// The model and every photo of the folder, or one photo.
     ///
     /// # Errors
     /// Files that are missing or not what they should be; tokens that are no square and one.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
-        let folder = places::data(options, "photos")?;
-        let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-        let mut photos = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        let photo =
-            |path: &PathBuf| path.extension().is_some_and(|end| ["png", "jpg", "jpeg"].iter().any(|e| end == *e));
-        photos.retain(photo);
-        photos.sort();
-        ensure!(!photos.is_empty(), "{}: no photos", folder.display());
+        let photos = photos(places::data(options, "photos")?)?;
         Ok(Self { vit: VitModel::load(options)?, photos })
     }
+}
+
+/// A photo, or those of a folder in the order of their names.
+fn photos(path: PathBuf) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path]);
+    }
+    let entries = std::fs::read_dir(&path).with_context(|| path.display().to_string())?;
+    let mut photos = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    photos.retain(|photo| has_ending(photo, &["png", "jpg", "jpeg"]));
+    photos.sort();
+    ensure!(!photos.is_empty(), "{}: expected photos (.png, .jpg, .jpeg), found none", path.display());
+    Ok(photos)
 }
 
 impl Task for Features {

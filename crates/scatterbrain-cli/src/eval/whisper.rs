@@ -2,7 +2,7 @@
 
 use super::metrics::word_error::{item, rate, words};
 use super::options::ModelOptions;
-use super::places;
+use super::places::{self, has_ending};
 use super::task::{Measure, Measured, Part, Task, Unit};
 use anyhow::{Context, Result, ensure};
 use scatterbrain_candle::Attend;
@@ -20,18 +20,36 @@ pub(crate) struct WordErrors {
 }
 
 impl WordErrors {
-    /// The model; Asterisk's prompts and PocketSphinx's readings that have a transcript of four words or more.
+    /// The model; Asterisk's prompts and PocketSphinx's readings that have a transcript of four words or more, or every
+    /// `NAME.wav` of a folder of the user that has what is said in `NAME.txt` beside it.
     ///
     /// # Errors
     /// Files that are missing or not what they should be.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
         let folder = places::data(options, "sounds")?;
-        let mut prompts = readings(&folder.join("pocketsphinx"))?;
-        prompts.extend(asterisk(&folder.join("asterisk"))?);
-        prompts.retain(|(path, said)| path.is_file() && words(said).len() >= WORDS);
-        ensure!(!prompts.is_empty(), "{}: no sounds with transcripts", folder.display());
-        Ok(Self { transcriber: Transcriber::open(places::weights(options, "whisper-tiny")?)?, prompts })
+        let prompts = if folder.join("asterisk").is_dir() {
+            let mut prompts = readings(&folder.join("pocketsphinx"))?;
+            prompts.extend(asterisk(&folder.join("asterisk"))?);
+            prompts.retain(|(path, said)| path.is_file() && words(said).len() >= WORDS);
+            prompts
+        } else {
+            side_by_side(&folder)?
+        };
+        ensure!(
+            !prompts.is_empty(),
+            "{}: expected NAME.wav with what is said in NAME.txt, found none",
+            folder.display()
+        );
+        Ok(Self { transcriber: transcriber(options)?, prompts })
     }
+}
+
+/// The model of the command line, or of the cache.
+///
+/// # Errors
+/// Files that are missing or not what they should be.
+pub(crate) fn transcriber(options: &ModelOptions) -> Result<Transcriber> {
+    Ok(Transcriber::open(places::weights_folder(options, "whisper-tiny", "model.bin")?)?)
 }
 
 impl Task for WordErrors {
@@ -85,4 +103,19 @@ fn readings(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
         Some((folder.join(format!("{name}.wav")), said))
     };
     Ok(text.lines().filter_map(line).collect())
+}
+
+/// `NAME.wav` with what is said in `NAME.txt`, in the order of their names.
+fn side_by_side(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut sounds = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    sounds.retain(|path| has_ending(path, &["wav"]) && path.with_extension("txt").is_file());
+    sounds.sort();
+    let with_text = |sound: PathBuf| {
+        let text = sound.with_extension("txt");
+        let said = std::fs::read_to_string(&text).with_context(|| text.display().to_string())?;
+        ensure!(!words(&said).is_empty(), "{}: expected words, got none", text.display());
+        Ok((sound, said))
+    };
+    sounds.into_iter().map(with_text).collect()
 }

@@ -21,7 +21,7 @@ impl Sst2 {
     /// # Errors
     /// Files that are missing or not what they should be.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
-        let path = places::data(options, "sst2")?.join("sst2-test.tsv");
+        let path = places::data_file(options, "sst2", "sst2-test.tsv")?;
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let sentence = |line: &str| line.rsplit_once('\t').map_or(line, |(sentence, _)| sentence).to_owned();
         let sentences: Vec<String> = text.lines().map(sentence).collect();

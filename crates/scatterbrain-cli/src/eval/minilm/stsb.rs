@@ -22,7 +22,7 @@ impl Stsb {
     /// # Errors
     /// Files that are missing or not what they should be.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
-        let path = places::data(options, "stsb")?.join("stsb-en-test.csv");
+        let path = places::data_file(options, "stsb", "stsb-en-test.csv")?;
         let name = || path.display().to_string();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(&path).with_context(name)?;
         let pairs = reader.deserialize().collect::<Result<_, _>>().with_context(name)?;

@@ -10,7 +10,7 @@ use scatterbrain_candle::{Attend, Site, Stack};
 /// Tokens that follow a prompt.
 const TOKENS: usize = 64;
 
-/// Prompts from the test articles of WikiText.
+/// Prompts from the test articles of WikiText, or from a text of the user.
 pub(crate) struct Generate {
     decoder: Decoder,
     prompts: Vec<Vec<u32>>,
@@ -25,7 +25,7 @@ impl Generate {
         let decoder = Decoder::load(options)?;
         let (length, context) = (decoder.length, decoder.llama.config().context);
         ensure!(length + TOKENS <= context, "length: expected at most {} tokens, got {length}", context - TOKENS);
-        let prompts = decoder.pieces(options, length)?;
+        let prompts = decoder.pieces(options)?;
         Ok(Self { decoder, prompts })
     }
 }

@@ -1,6 +1,6 @@
-//! Perplexity of the test articles of WikiText-2.
+//! Perplexity of the test articles of WikiText-2, or of a text of the user.
 
-use super::Decoder;
+use super::{Decoder, text_name};
 use crate::eval::metrics::perplexity::{items, perplexity};
 use crate::eval::options::ModelOptions;
 use crate::eval::task::{Measure, Measured, Part, Task, Unit};
@@ -11,6 +11,7 @@ use scatterbrain_candle::{Attend, Site, Stack};
 pub(crate) struct Wikitext {
     decoder: Decoder,
     pieces: Vec<Vec<u32>>,
+    text: String,
 }
 
 impl Wikitext {
@@ -20,8 +21,8 @@ impl Wikitext {
     /// Files that are missing or not what they should be.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
         let decoder = Decoder::load(options)?;
-        let pieces = decoder.pieces(options, decoder.length)?;
-        Ok(Self { decoder, pieces })
+        let pieces = decoder.pieces(options)?;
+        Ok(Self { decoder, pieces, text: text_name(options) })
     }
 }
 
@@ -46,7 +47,7 @@ impl Task for Wikitext {
     }
 
     fn describe(&self) -> String {
-        format!("SmolLM2, perplexity of WikiText-2's test articles in pieces of {} tokens", self.decoder.length)
+        format!("SmolLM2, perplexity of {} in pieces of {} tokens", self.text, self.decoder.length)
     }
 
     fn share(&self) -> f64 {
