@@ -223,7 +223,7 @@ fn a_capture_is_what_compare_reads() {
 #[test]
 fn auto_goes_on_with_the_plan_that_it_had() {
     let folder = folder();
-    let arguments = ["--method", "auto", "--resume", "state.jsonl"];
+    let arguments = ["--method", "auto", "--max-error", "0.2", "--resume", "state.jsonl"];
     let whole = eval(&folder, &arguments);
     let path = folder.path().join("state.jsonl");
     let text = fs::read_to_string(&path).unwrap();
