@@ -115,7 +115,8 @@ impl Bert {
     /// As [`Bert::load`], and files that cannot be read.
     pub fn from_directory(path: &Path) -> Result<Self> {
         let config = Config::read(&path.join("config.json"))?;
-        Self::load(config, weights::safetensors(&path.join("model.safetensors"))?)
+        let file = path.join("model.safetensors");
+        Self::load(config, weights::safetensors(&file)?).map_err(|error| error.with_path(file))
     }
 
     /// The configuration.

@@ -30,6 +30,9 @@ use std::path::Path;
 /// Epsilon of the encoder's layer normalisations.
 const EPSILON: f32 = 1e-6;
 
+/// A tensor that every model has, by its name without `backbone.` before it.
+const CLASS_TOKEN: &str = "embeddings.cls_token";
+
 /// Shapes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -63,6 +66,34 @@ impl Config {
         }
     }
 
+    /// The shapes of a model, as its tensors tell them; a head has 64 columns, as in all models of DINOv2.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another rank; the message names it.
+    pub fn of_tensors(tensors: &HashMap<String, Tensor>) -> Result<Config> {
+        let shape = |name: &str, rank: usize| match tensors.get(name) {
+            Some(tensor) if tensor.rank() == rank => Ok(tensor.dims()),
+            Some(tensor) => bail!("tensor {name}: expected {rank} dimensions, got {:?}", tensor.dims()),
+            None => bail!("tensor {name} is missing"),
+        };
+        let prefix = if tensors.contains_key(CLASS_TOKEN) { "" } else { "backbone." };
+        let kernel = shape(&format!("{prefix}embeddings.patch_embeddings.projection.weight"), 4)?;
+        let positions = shape(&format!("{prefix}embeddings.position_embeddings"), 3)?[1];
+        let layers = format!("{prefix}encoder.layer.");
+        let layer = |name: &String| name.strip_prefix(&layers)?.split_once('.')?.0.parse::<usize>().ok();
+        let channels = |i: usize| -> Result<usize> { Ok(shape(&format!("decoder.upconv{i}.weight"), 4)?[1]) };
+        let head = tensors.keys().any(|name| name.starts_with("decoder."));
+        Ok(Config {
+            patch: kernel[2],
+            width: kernel[0],
+            hidden: shape(&format!("{layers}0.mlp.fc1.weight"), 2)?[0],
+            heads: kernel[0] / 64,
+            layers: tensors.keys().filter_map(layer).max().map_or(0, |last| last.saturating_add(1)),
+            grid: positions.saturating_sub(1).isqrt(),
+            saliency_channels: if head { Some([channels(1)?, channels(2)?, channels(3)?]) } else { None },
+        })
+    }
+
     fn check(&self) -> Result<()> {
         if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             bail!("width: expected a multiple of {} heads, got {}", self.heads, self.width);
@@ -87,7 +118,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Reads the weights by the names of `Dinov2Model`.
+    /// Reads the weights by the names of `Dinov2Model`, with `backbone.` before them or, in a model without a head, without.
     ///
     /// # Errors
     /// A configuration that cannot be, or a tensor that is missing, of another shape or of a layer beyond the last; the
@@ -95,7 +126,7 @@ impl Vit {
     pub fn load(config: Config, weights: VarBuilder<'_>) -> Result<Vit> {
         config.check()?;
         let Config { patch, width: c, grid, .. } = config;
-        let backbone = weights.pp("backbone");
+        let backbone = if weights.contains_tensor(CLASS_TOKEN) { weights.clone() } else { weights.pp("backbone") };
         check_last_layer(&backbone, config.layers, |i| format!("encoder.layer.{i}.attention.attention.query.weight"))?;
         let embeddings = backbone.pp("embeddings");
         let projection = embeddings.pp("patch_embeddings.projection");

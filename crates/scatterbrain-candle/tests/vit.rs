@@ -8,6 +8,7 @@ use common::layers::{FullSupport, Mean, Weights, agree_flat, gelu, layer_norm, l
 use common::{Rows, numbers};
 use scatterbrain_candle::ScatterbrainAttention;
 use scatterbrain_candle::vit::{Config, Vit, read_onnx};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Positions for 12 × 12 pixels.
@@ -214,6 +215,40 @@ fn a_batch_is_its_images() -> Result<()> {
         let one: Vec<f64> = one.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         agree_flat(&both.get(i)?, &one, 1e-6, "one of two");
     }
+    Ok(())
+}
+
+#[test]
+fn tensors_tell_the_shapes_of_a_model() -> Result<()> {
+    let saliency =
+        Config { patch: 7, width: 128, hidden: 48, heads: 2, layers: 3, grid: 3, saliency_channels: Some([9, 6, 5]) };
+    let plain = Config { saliency_channels: None, ..saliency };
+    let encoder = |config: &Config| {
+        let mut shapes = shapes(config);
+        shapes.retain(|(name, _)| config.saliency_channels.is_some() || name.starts_with("backbone."));
+        Weights::random(&shapes)
+    };
+    for config in [saliency, plain] {
+        let weights = encoder(&config)?;
+        assert_eq!(Config::of_tensors(&weights.0)?, config);
+        for name in ["embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight"] {
+            let mut tensors = weights.0.clone();
+            tensors.remove(&format!("backbone.{name}"));
+            let error = Config::of_tensors(&tensors).unwrap_err().to_string();
+            assert!(error.contains(&format!("tensor backbone.{name} is missing")), "{error}");
+        }
+    }
+    // As published, without a head.
+    let weights = encoder(&plain)?;
+    let short = |(name, tensor): (&String, &Tensor)| (name.replacen("backbone.", "", 1), tensor.clone());
+    let published: HashMap<String, Tensor> = weights.0.iter().map(short).collect();
+    assert_eq!(Config::of_tensors(&published)?, plain);
+    let image = Tensor::from_vec(numbers(3 * 21 * 21, 3), (1, 3, 21, 21), &Device::Cpu)?;
+    let features = |tensors: &HashMap<String, Tensor>| {
+        let weights = VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
+        Vit::load(plain, weights)?.features(&image, &Mean)?.flatten_all()?.to_vec1::<f32>()
+    };
+    assert_eq!(features(&published)?, features(&weights.0)?);
     Ok(())
 }
 

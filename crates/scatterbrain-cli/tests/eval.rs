@@ -368,14 +368,57 @@ fn write_t2t(path: &Path) {
     write_safetensors(path, shapes);
 }
 
+/// Two by two pixels.
+const PHOTO: &[u8] = &[
+    137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82, 0, 0, 0, 2, 0, 0, 0, 2, 8, 2, 0, 0, 0, 253, 212, 154,
+    115, 0, 0, 0, 18, 73, 68, 65, 84, 120, 156, 99, 248, 207, 192, 192, 0, 194, 12, 255, 129, 0, 0, 31, 238, 5, 251,
+    11, 217, 104, 139, 0, 0, 0, 0, 73, 69, 78, 68, 174, 66, 96, 130,
+];
+
+/// A model of DINOv2's names without a head, for patches of 7 pixels.
+fn write_vit(path: &Path) {
+    let mut shapes: Vec<(String, Vec<usize>)> = vec![
+        ("embeddings.cls_token".into(), vec![1, 1, 64]),
+        ("embeddings.position_embeddings".into(), vec![1, 5, 64]),
+        ("embeddings.patch_embeddings.projection.weight".into(), vec![64, 3, 7, 7]),
+        ("embeddings.patch_embeddings.projection.bias".into(), vec![64]),
+        ("encoder.layer.0.layer_scale1.lambda1".into(), vec![64]),
+        ("encoder.layer.0.layer_scale2.lambda1".into(), vec![64]),
+    ];
+    let mut add = |name: &str, shape: &[usize]| {
+        shapes.push((format!("{name}.weight"), shape.to_vec()));
+        shapes.push((format!("{name}.bias"), shape[..1].to_vec()));
+    };
+    for name in ["attention.query", "attention.key", "attention.value", "output.dense"] {
+        add(&format!("encoder.layer.0.attention.{name}"), &[64, 64]);
+    }
+    add("encoder.layer.0.mlp.fc1", &[80, 64]);
+    add("encoder.layer.0.mlp.fc2", &[64, 80]);
+    for name in ["encoder.layer.0.norm1", "encoder.layer.0.norm2", "layernorm"] {
+        add(name, &[64]);
+    }
+    write_safetensors(path, shapes);
+}
+
+#[test]
+fn a_vit_of_another_size_has_features() {
+    let folder = tempfile::tempdir().unwrap();
+    write_vit(&folder.path().join("vit.safetensors"));
+    fs::write(folder.path().join("A.PNG"), PHOTO).unwrap();
+    let arguments = ["eval", "vit", "--weights", "vit.safetensors", "--length", "101", "--json", "--method", "local"];
+    for data in [".", "A.PNG"] {
+        let out = program(&folder, &[&arguments[..], &["--data", data]].concat());
+        let evaluation: Value = serde_json::from_str(&stdout(&out)).unwrap();
+        assert_eq!((&evaluation["inputs"], &evaluation["lengths"]), (&json!(1), &json!([101, 101])));
+        let local = result(&evaluation, "local");
+        assert_eq!((local["measures"].as_array().unwrap().len(), &local["measures"][0]["name"]), (1, &json!("cosine")));
+        let cosine = local["measures"][0]["value"].as_f64().unwrap();
+        assert!(cosine < 1.0 && cosine > 0.3, "{cosine}");
+    }
+}
+
 #[test]
 fn photos_in_class_folders() {
-    /// Two by two pixels.
-    const PHOTO: &[u8] = &[
-        137, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82, 0, 0, 0, 2, 0, 0, 0, 2, 8, 2, 0, 0, 0, 253, 212,
-        154, 115, 0, 0, 0, 18, 73, 68, 65, 84, 120, 156, 99, 248, 207, 192, 192, 0, 194, 12, 255, 129, 0, 0, 31, 238,
-        5, 251, 11, 217, 104, 139, 0, 0, 0, 0, 73, 69, 78, 68, 174, 66, 96, 130,
-    ];
     let folder = tempfile::tempdir().unwrap();
     write_t2t(&folder.path().join("t2t.safetensors"));
     for (class, photos) in [("n01", 3), ("n02", 2)] {

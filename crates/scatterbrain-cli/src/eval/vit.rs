@@ -6,6 +6,8 @@ use super::options::ModelOptions;
 use super::places::{self, has_ending};
 use super::task::{Measure, Measured, Part, Task, Unit};
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use candle_core::safetensors::load;
 use scatterbrain_candle::pictures::{Fit, read};
 use scatterbrain_candle::vit::{Config, Vit, read_onnx};
 use scatterbrain_candle::{Attend, weights};
@@ -34,7 +36,9 @@ impl VitModel {
     /// Weights that are missing or not what they should be; tokens that are no square and one.
     pub(crate) fn load(options: &ModelOptions) -> Result<Self> {
         let path = places::inside(places::weights(options, "vit")?, "vit_s_focus.onnx");
-        let model = Vit::load(Config::small_14(), weights::builder(read_onnx(&path)?));
+        let safetensors = has_ending(&path, &["safetensors"]);
+        let tensors = if safetensors { load(&path, &Device::Cpu)? } else { read_onnx(&path)? };
+        let model = Config::of_tensors(&tensors).and_then(|config| Vit::load(config, weights::builder(tensors)));
         let model = model.with_context(|| path.display().to_string())?;
         let length = options.length.unwrap_or(LENGTH);
         let side = length.saturating_sub(1).isqrt();
@@ -78,7 +82,10 @@ impl Task for Features {
         let image = read(&self.photos[input], *size, Fit::Pad)?.unsqueeze(0)?;
         let features = model.features(&image, attend)?;
         let (_, length, width) = features.dims3()?;
-        let saliency: Vec<f32> = model.saliency(&features, *size, *size)?.flatten_all()?.to_vec1()?;
+        let saliency: Vec<f32> = match model.config().saliency_channels {
+            Some(_) => model.saliency(&features, *size, *size)?.flatten_all()?.to_vec1()?,
+            None => Vec::new(),
+        };
         let mut output: Vec<f32> = features.flatten_all()?.to_vec1()?;
         let rows = output.len();
         output.extend(saliency);
@@ -91,11 +98,15 @@ impl Task for Features {
             Measure { name: "cosine", unit: Unit::Number, of: |items| mean(items, 0) },
             Measure { name: "saliency correlation", unit: Unit::Number, of: |items| mean(items, 1) },
         ];
-        MEASURES
+        // Without the head there is no saliency.
+        let head = self.vit.model.config().saliency_channels.is_some();
+        if head { MEASURES } else { &MEASURES[..1] }
     }
 
     fn describe(&self) -> String {
-        format!("ViT-S/14, features and saliency of photos of {0} × {0} pixels", self.vit.size)
+        let Config { patch, width, layers, .. } = *self.vit.model.config();
+        let size = self.vit.size;
+        format!("ViT of {layers} layers × {width}, patches of {patch}, on photos of {size} × {size} pixels")
     }
 
     fn share(&self) -> f64 {
@@ -108,5 +119,8 @@ fn compare(exact: &[f32], output: &[f32], rows: usize, width: usize) -> Vec<f64>
     let pairs = exact[..rows].chunks_exact(width).zip(output[..rows].chunks_exact(width));
     let cosines: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
     let map = |all: &[f32]| all[rows..].iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
-    vec![cosines.iter().sum::<f64>() / cosines.len() as f64, correlation(&map(exact), &map(output))]
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    let (exact_map, own_map) = (map(exact), map(output));
+    // No map, no figure: a NaN would be none in the file of records.
+    if own_map.is_empty() { vec![mean] } else { vec![mean, correlation(&exact_map, &own_map)] }
 }
