@@ -49,6 +49,9 @@ pub fn run(options: &FetchOptions) -> Result<()> {
         return Ok(());
     }
     let wanted = wanted(options)?;
+    for folder in &options.from {
+        ensure!(folder.is_dir(), "--from: expected a folder, {} is none", folder.display());
+    }
     let mut copies = options.from.clone();
     copies.extend(workspace::root()?.parent().map(|beside| beside.join("shared").join("data")));
     let mut failed = 0;
@@ -123,4 +126,16 @@ fn list(cache: &Path) -> String {
         table.line(vec![set.name.into(), set.what.into(), set.licence.into(), megabytes, here.into()]);
     }
     format!("{}in {} ({} moves it)\n", table.render(), cache.display(), cache::VARIABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_that_are_nowhere_are_not_passed_over() {
+        let from = vec![PathBuf::from("nowhere")];
+        let options = FetchOptions { names: vec!["stsb".to_owned()], all: false, list: false, from };
+        assert_eq!(run(&options).unwrap_err().to_string(), "--from: expected a folder, nowhere is none");
+    }
 }
