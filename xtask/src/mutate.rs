@@ -21,7 +21,8 @@ pub fn run(only: Option<&str>) -> Result<()> {
     let root = workspace::root()?;
     let chosen: Vec<&Fault> = FAULTS.iter().filter(|f| only.is_none_or(|o| o == f.name)).collect();
     ensure!(!chosen.is_empty(), "no fault of that name");
-    let copy = Copy { target: root.join("target"), folder: root.join("target").join("mutate") };
+    let below = |name| root.join("target").join(name);
+    let copy = Copy { target: below("mutate-builds"), folder: below("mutate") };
     copy.refresh(&root)?;
     chosen.iter().try_for_each(|f| f.planted(&copy).map(drop))?;
     for package in chosen.iter().map(|f| f.package).collect::<BTreeSet<_>>() {
@@ -65,9 +66,11 @@ impl Fault {
     }
 }
 
-/// A copy of the workspace that builds beside it, with the same dependencies.
+/// A copy of the workspace.
 struct Copy {
     folder: PathBuf,
+    /// Its own: cargo calls what it builds by a package's path in its workspace, so that in a common folder the copy's
+    /// builds would pass for those of the original.
     target: PathBuf,
 }
 

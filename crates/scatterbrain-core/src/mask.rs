@@ -118,11 +118,9 @@ impl<'a> Mask<'a> {
         if let Some(mask) = &self.allowed {
             let [b, h, r, c] = mask.shape;
             if (b != 1 && b != batch) || (h != 1 && h != heads) || r != n || c != m {
-                return Err(Error::invalid(
-                    "mask",
-                    format!("[{batch} or 1, {heads} or 1, {n}, {m}]"),
-                    format!("{:?}", mask.shape),
-                ));
+                let or_one = |count: usize| if count == 1 { "1".into() } else { format!("{count} or 1") };
+                let expected = format!("[{}, {}, {n}, {m}]", or_one(batch), or_one(heads));
+                return Err(Error::invalid("mask", expected, format!("{:?}", mask.shape)));
             }
         }
         Ok(())

@@ -48,8 +48,9 @@ impl QueryCodes {
     }
 }
 
-/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, the sum over even and that
-/// over odd pairs of columns each in 16 bits that wrap around.
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, where the sum over even and
+/// that over odd pairs of columns each fit in 16 bits; partial sums need not. Of sums that do not fit, some levels keep 16
+/// bits alone.
 ///
 /// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) within [`super::product_limit`] have sums that fit.
 ///
