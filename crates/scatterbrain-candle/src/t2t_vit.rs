@@ -21,7 +21,7 @@ mod unfold;
 pub use checkpoint::read_checkpoint;
 
 use crate::layers::LayerNorm;
-use crate::weights::check_last_layer;
+use crate::weights::{check_last_layer, extents};
 use crate::{Attend, Site, Stack};
 use block::Block;
 use candle_core::{DType, Device, Module, Result, Tensor, bail};
@@ -124,11 +124,7 @@ impl Config {
     /// # Errors
     /// A tensor that is missing or of another rank; the message names it.
     pub fn of_checkpoint(tensors: &HashMap<String, Tensor>) -> Result<Config> {
-        let shape = |name: &str, rank: usize| match tensors.get(name) {
-            Some(tensor) if tensor.rank() == rank => Ok(tensor.dims()),
-            Some(tensor) => bail!("tensor {name}: expected {rank} dimensions, got {:?}", tensor.dims()),
-            None => bail!("tensor {name} is missing"),
-        };
+        let shape = |name: &str, rank: usize| extents(tensors, name, rank);
         let performer = tensors.contains_key("tokens_to_token.attention1.w");
         let (tokens, projection) =
             if performer { (Tokens::Performer, "proj") } else { (Tokens::Transformer, "attn.proj") };

@@ -18,7 +18,7 @@ mod positions;
 mod saliency;
 
 use crate::layers::LayerNorm;
-use crate::weights::check_last_layer;
+use crate::weights::{check_last_layer, extents};
 use crate::{Attend, Site, Stack, onnx};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Conv2d, Conv2dConfig, VarBuilder};
@@ -71,11 +71,7 @@ impl Config {
     /// # Errors
     /// A tensor that is missing or of another rank; the message names it.
     pub fn of_tensors(tensors: &HashMap<String, Tensor>) -> Result<Config> {
-        let shape = |name: &str, rank: usize| match tensors.get(name) {
-            Some(tensor) if tensor.rank() == rank => Ok(tensor.dims()),
-            Some(tensor) => bail!("tensor {name}: expected {rank} dimensions, got {:?}", tensor.dims()),
-            None => bail!("tensor {name} is missing"),
-        };
+        let shape = |name: &str, rank: usize| extents(tensors, name, rank);
         let prefix = if tensors.contains_key(CLASS_TOKEN) { "" } else { "backbone." };
         let kernel = shape(&format!("{prefix}embeddings.patch_embeddings.projection.weight"), 4)?;
         let positions = shape(&format!("{prefix}embeddings.position_embeddings"), 3)?[1];

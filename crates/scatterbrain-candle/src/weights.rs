@@ -69,6 +69,15 @@ pub(crate) fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
     }
 }
 
+/// The extents of a tensor of so many dimensions.
+pub(crate) fn extents<'a>(tensors: &'a HashMap<String, Tensor>, name: &str, rank: usize) -> Result<&'a [usize]> {
+    match tensors.get(name).map(Tensor::dims) {
+        Some(extents) if extents.len() == rank => Ok(extents),
+        Some(extents) => Err(Error::msg(format!("tensor {name}: expected {rank} dimensions, got {extents:?}"))),
+        None => Err(Error::msg(format!("tensor {name} is missing"))),
+    }
+}
+
 /// Refuses weights that have a layer after the last: those of a larger model, whose rest would be left out silently.
 /// `tensor(i)` is the name of one that every layer i has.
 pub(crate) fn check_last_layer(
