@@ -197,8 +197,15 @@ pub(super) const FAULTS: &[Fault] = &[
         "weights-rounded-to-the-nearest",
         CORE,
         CODE_WEIGHTS,
-        "simd.add_f32s(simd.add_f32s(x, offset), round)",
-        "simd.add_f32s(x, round)",
+        "simd.mul_add_e_f32s(sized, steps.value[v], offset)",
+        "simd.mul_f32s(sized, steps.value[v])",
+    ),
+    fault(
+        "groups-of-heavy-weights-by-the-smallest-factor",
+        CORE,
+        CODE_WEIGHTS,
+        "simd.splat_f32s(simd.reduce_max_f32s(tops))",
+        "simd.splat_f32s(scales.iter().copied().fold(f32::INFINITY, f32::min))",
     ),
     fault(
         "samples-by-norm-weighed-as-uniform",
