@@ -245,7 +245,9 @@ impl<'a> Matrix<'a> {
     /// If the range is empty or reaches beyond the rows.
     pub fn slice(&self, rows: std::ops::Range<usize>) -> Matrix<'a> {
         assert!(rows.start < rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        Matrix { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..*self }
+        // Cut behind the last row too, or rows after it could be read.
+        let data = &self.data[rows.start * self.row_stride..(rows.end - 1) * self.row_stride + self.cols];
+        Matrix { data, rows: rows.len(), ..*self }
     }
 
     /// All rows in order.

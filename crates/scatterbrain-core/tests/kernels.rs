@@ -308,6 +308,20 @@ proptest! {
 }
 
 #[test]
+#[should_panic(expected = "range end index")]
+fn rows_behind_a_slice_are_refused() {
+    let data = [1.0; 20];
+    let rows = Matrix::new("rows", &data, 5, 4).unwrap().head_rows(2);
+    kernel::product(Level::detect(), &[1.0; 4 * PANEL], rows, &Keys::List(vec![2]), &mut [0.0; PANEL]);
+}
+
+#[test]
+#[should_panic(expected = "rows of 4 columns")]
+fn parts_of_a_row_are_not_packed() {
+    kernel::pack_rows(Level::detect(), &[1.0; 5], 4, &mut [0.0; 4 * PANEL]);
+}
+
+#[test]
 fn exp2_of_the_softmax_is_within_its_promise() {
     for level in Level::available() {
         let inputs: Vec<f32> = (0..2_000_000).map(|i| -126.0 + 253.0 * (i as f32 / 2_000_000.0)).collect();
@@ -331,6 +345,8 @@ fn exp_is_within_one_and_a_half_ulp() {
         let mut worst = 0.0f64;
         let mut inputs: Vec<f32> = (0..2_000_000).map(|i| -87.3 + 176.0 * (i as f32 / 2_000_000.0)).collect();
         inputs.extend((0..100_000).map(|i| (i as f32 - 50_000.0) * 1e-7));
+        // All whose result is subnormal, or rounds to 0.
+        inputs.extend(((-87.3f32).to_bits()..(-106.0f32).to_bits()).step_by(3).map(f32::from_bits));
         let mut out = inputs.clone();
         kernel::exp_slice(level, &mut out);
         for (x, y) in inputs.iter().zip(&out) {

@@ -19,8 +19,9 @@ pub fn pack(level: Level, matrix: Matrix<'_>, rows: &[u32], factor: f32, out: &m
 /// Packs up to [`PANEL`] contiguous rows of `cols` elements as `out[column][PANEL]`; missing rows are zero.
 ///
 /// # Panics
-/// If `rows` holds more than a panel or `out` is not `cols * PANEL` long.
+/// If `rows` is no whole number of rows or holds more than a panel, or `out` is not `cols * PANEL` long.
 pub fn pack_rows(level: Level, rows: &[f32], cols: usize, out: &mut [f32]) {
+    assert!(cols > 0 && rows.len().is_multiple_of(cols), "rows of {cols} columns");
     assert!(rows.len() <= cols * PANEL && out.len() == cols * PANEL, "a panel");
     let count = rows.len() / cols;
     level.run_transposing(Pack { rows: Flat { rows, cols }, count, factor: 1.0, out: out.as_chunks_mut().0 });
