@@ -88,6 +88,73 @@ proptest! {
 }
 
 #[test]
+fn rows_of_all_magnitudes_have_finite_scores() {
+    let sizes = [f32::MAX, 1e38, 1.0, 1e-38, 1e-42, 1e-44, 1e-45, 0.0];
+    for level in Level::available() {
+        let quantise = |size: f32, most: i8| {
+            let (mut codes, mut scale) = ([9; 64], [f32::NAN]);
+            let row = [size; 64];
+            let rows = Matrix::new("row", &row, 1, 64).unwrap();
+            kernel::quantise_rows(level, rows, most, kernel::product_limit(64), &mut codes, &mut scale);
+            (codes, scale)
+        };
+        for (query, key) in sizes.iter().flat_map(|q| sizes.map(|k| (*q, k))) {
+            let (q, q_scale) = quantise(query, i8::MAX);
+            let (k, k_scale) = quantise(key, kernel::KEY_CODE);
+            let mut out = [f32::NAN; PANEL];
+            let bytes = k.map(|code| (code + kernel::KEY_CODE) as u8);
+            kernel::scan(level, &kernel::QueryCodes::new(&q, 64, &q_scale), &bytes, &k_scale, &mut out);
+            assert!(out.iter().all(|x| !x.is_nan()), "{}: {query:e} {key:e} {out:?}", level.name());
+        }
+    }
+    // Where steps are less than one, a scale is more than the largest number of its row.
+    let row = vec![f32::MAX; 60_000];
+    let (mut codes, mut scale) = (vec![9; row.len()], [f32::NAN]);
+    let limit = kernel::product_limit(row.len());
+    let rows = Matrix::new("row", &row, 1, row.len()).unwrap();
+    kernel::quantise_rows(Level::detect(), rows, i8::MAX, limit, &mut codes, &mut scale);
+    assert!(scale[0].is_finite(), "{scale:?}");
+}
+
+#[test]
+#[should_panic(expected = "out")]
+fn scans_into_parts_of_a_panel_row_are_refused() {
+    let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
+    kernel::scan(Level::detect(), &query, &[63; 4], &[1.0], &mut [0.0; PANEL + 3]);
+}
+
+#[test]
+#[should_panic(expected = "keys")]
+fn scans_of_parts_of_a_key_are_refused() {
+    let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
+    kernel::scan(Level::detect(), &query, &[63; 6], &[1.0], &mut [0.0; PANEL]);
+}
+
+#[test]
+#[should_panic(expected = "width")]
+fn codes_of_no_width_are_refused() {
+    kernel::QueryCodes::new(&[], 0, &[1.0]);
+}
+
+#[test]
+fn sums_over_as_many_keys_as_promised_fit() {
+    let keys = kernel::CODE_KEYS / 4 * 4;
+    let (ones, none) = ([1.0; PANEL], [0.0; PANEL]);
+    let scales = vec![127.0; keys];
+    let coding =
+        kernel::Coding { first: 0, fraction: 0, scales: &scales, value_steps: &ones, mass_steps: &none, most: 127 };
+    let (weights, rows) = (vec![1.0; keys * PANEL], kernel::CodeRows::new(&vec![-127; keys], 1, 1));
+    let mut codes = kernel::WeightCodes::default();
+    let mut heavy = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
+    for level in Level::available() {
+        kernel::code_weights(level, &weights, &coding, &mut codes, &mut heavy, &mut [0.0; PANEL]);
+        let mut acc = [0; PANEL];
+        kernel::weighted_code_sum(level, &codes, &rows, &mut acc);
+        assert_eq!(acc, [-127 * 127 * keys as i32; PANEL], "{}", level.name());
+    }
+}
+
+#[test]
 fn partial_sums_may_exceed_sixteen_bits() {
     // After half of the columns the sums are at 8·126·127 each; in the end at most at 63·127.
     let query = [127i8; 32];
@@ -118,7 +185,9 @@ proptest! {
         let draw = |rng: &mut scatterbrain_core::Rng| std::array::from_fn(|_| rng.uniform() as f32 * 8.0);
         let (value_steps, mass_steps): ([f32; PANEL], [f32; PANEL]) = (draw(&mut rng), draw(&mut rng));
         let values: Vec<i8> = (0..(first + keys) * columns.max(1)).map(|_| rng.below(255) as i8).collect();
-        let coding = kernel::Coding { first, fraction: first, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
+        // Fractions that come again after 64 blocks.
+        let fraction = first + 4 * rng.below(8192) as usize;
+        let coding = kernel::Coding { first, fraction, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
         let steps = |j: usize, r: usize| weights[j * PANEL + r] * scales[j] * value_steps[r];
         let is_heavy = |j: usize, r: usize| steps(j, r).max(weights[j * PANEL + r] * mass_steps[r]) > f32::from(most);
         for level in Level::available() {
@@ -141,8 +210,8 @@ proptest! {
                         continue;
                     }
                     sum += f64::from(weights[j * PANEL + r]);
-                    let (key, block) = (first + j, (first + j) / 256);
-                    let fine = (block as f64 * 0.5 * (5f64.sqrt() - 1.0)).fract().max(1e-3);
+                    let (key, block) = (fraction + j, (fraction + j) / 256);
+                    let fine = ((block % 64) as f64 * 0.5 * (5f64.sqrt() - 1.0)).fract().max(1e-3);
                     let up = ((157 * (key + 148 * block) % 256) as f64 + fine) / 256.0;
                     let want = f64::from(steps(j, r)) + up;
                     // The floor, but for a sum that rounding moves over a whole number.

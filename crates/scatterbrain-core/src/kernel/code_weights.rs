@@ -47,14 +47,16 @@ pub struct Coding<'a> {
     pub most: u8,
 }
 
-/// Splits the weights of a panel (`[key][PANEL]`, finite, not negative) in heavy ones and codes.
+/// Splits the weights of a panel (`[key][PANEL]`) in heavy ones and codes. Weights, scales and steps are finite and not
+/// negative, and so are weights times scales; else codes are unspecified.
 ///
 /// ```text
 /// x[j][r] = w[j][r] · scales[j] · value_steps[r]
 /// heavy[j][r]  ⇔  max(x[j][r], w[j][r] · mass_steps[r]) > most
 /// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy
 /// light[r] += Σ_j w[j][r] over those that are not heavy
-/// t_j = ((157·(f + 148·b) mod 256) + u)/256        f = fraction + j, b = ⌊f/256⌋, u = fractional part of b·(√5 − 1)/2
+/// t_j = ((157·(f + 148·b) mod 256) + u)/256        f = fraction + j, b = ⌊f/256⌋
+/// u = max(fractional part of (b mod 64)·(√5 − 1)/2, 1/1000)
 /// ```
 ///
 /// Bit b of `heavy[w][r]` says whether key `32·w + b` of lane r is heavy. `codes` is overwritten.

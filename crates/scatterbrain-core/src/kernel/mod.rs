@@ -118,7 +118,7 @@ pub use rows::{dot_rows, weighted_sum_rows};
 pub use scan::{KEY_CODE, QueryCodes, scan};
 pub use select::{HIDDEN, WORD, for_chosen, select};
 pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
-pub use weighted_code_sum::{CodeRows, weighted_code_sum};
+pub use weighted_code_sum::{CODE_KEYS, CodeRows, weighted_code_sum};
 pub use weighted_sum::weighted_sum;
 
 /// Rows in a panel.

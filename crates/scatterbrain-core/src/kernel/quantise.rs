@@ -31,11 +31,11 @@ pub fn product_limit(cols: usize) -> f32 {
 /// ```
 ///
 /// A code depends on its own row only. |code| ≤ `most`. `limit` bounds the norm of a row of codes before rounding:
-/// [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros, and all where the limit
-/// is 0, have codes and scale 0.
+/// [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros or of numbers whose scale
+/// would be 0 in f32, and all where `most` or the limit is not positive, have codes and scale 0. Scales are finite.
 ///
 /// # Panics
-/// If `most` exceeds 127, `codes` has not `rows.cols()` rounded up for every row, or `scales` not one number.
+/// If `codes` has not `rows.cols()` rounded up for every row, or `scales` not one number.
 ///
 /// # Cost
 /// Three passes over a row in the first cache.
@@ -67,13 +67,13 @@ impl WithSimd for Quantise<'_> {
             let unit = Unit::of(largest);
             let fitting = if limit.is_finite() { limit / norm(row, &unit) } else { most };
             let steps = if largest > 0.0 { most.min(fitting) } else { 0.0 };
-            if steps > 0.0 {
-                *scale = largest / steps;
+            *scale = if steps > 0.0 { (largest / steps).min(f32::MAX) } else { 0.0 };
+            // Codes of scale 0 would be NaN beside a product that overflows.
+            if *scale > 0.0 {
                 for (code, x) in codes.iter_mut().zip(row) {
                     *code = (unit.times(*x) * steps + ROUND).to_bits() as i8;
                 }
             } else {
-                *scale = 0.0;
                 codes.fill(0);
             }
         }

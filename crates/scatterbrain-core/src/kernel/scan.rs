@@ -25,9 +25,10 @@ impl QueryCodes {
     /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales; missing rows are zero.
     ///
     /// # Panics
-    /// If `width` is no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
+    /// If `width` is 0 or no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
     pub fn new(codes: &[i8], width: usize, scales: &[f32]) -> Self {
-        assert!(width.is_multiple_of(QUAD) && codes.len() == width * scales.len(), "codes and scales");
+        assert!(width > 0 && width.is_multiple_of(QUAD), "width");
+        assert!(scales.len() <= PANEL && codes.len() == width * scales.len(), "codes and scales");
         let start = Start { halves: [[0; 2]; PANEL], whole: [0; PANEL] };
         let mut packed = QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start };
         packed.scales[..scales.len()].copy_from_slice(scales);
@@ -53,14 +54,16 @@ impl QueryCodes {
 /// bits alone.
 ///
 /// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) within [`super::product_limit`] have sums that fit.
+/// Factors are applied from the left: a sum times the query's scale that exceeds f32 is infinite whatever the key's scale.
 ///
 /// # Panics
 /// If `keys` has not as many bytes a key as `query` has columns, or one of them exceeds 127 (in debug builds), or `out`
 /// has not a panel row a key.
 pub fn scan(level: Level, query: &QueryCodes, keys: &[u8], scales: &[f32], out: &mut [f32]) {
-    let (out, quads) = (out.as_chunks_mut().0, keys.as_chunks().0);
-    assert!(out.len() == scales.len() && quads.len() == scales.len() * query.panel.len(), "keys");
+    assert_eq!(keys.len(), scales.len() * query.panel.len() * QUAD, "keys");
+    assert_eq!(out.len(), scales.len() * PANEL, "out");
     debug_assert!(keys.iter().all(|&k| k <= 127), "seven bits");
+    let (out, quads) = (out.as_chunks_mut().0, keys.as_chunks().0);
     level.run_quads(Scan { query, keys: quads, scales, out });
 }
 

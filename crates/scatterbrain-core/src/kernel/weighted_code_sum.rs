@@ -8,6 +8,9 @@ use crate::Level;
 use crate::arch::quads::{Quads, RowQuads, WithQuads};
 use pulp::Simd;
 
+/// Sums over so many keys fit in 32 bits, whatever their codes and rows are.
+pub const CODE_KEYS: usize = i32::MAX as usize / (127 * 127);
+
 /// Rows of codes as [`weighted_code_sum`] reads them: four rows side by side, zeros after the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeRows {
@@ -42,10 +45,12 @@ impl CodeRows {
     }
 }
 
-/// `acc[c][r] += Σ_j code[j][r] · rows[j][c]`, `j` as the codes were made.
+/// `acc[c][r] += Σ_j code[j][r] · rows[j][c]`, `j` as the codes were made. Sums must fit in 32 bits, as those over
+/// [`CODE_KEYS`] keys do.
 ///
 /// # Panics
-/// If `acc` is not `rows.columns() * PANEL` long, or a code has no row.
+/// If `acc` is not `rows.columns() * PANEL` long, or a group of codes has no row; a code behind the last row of a group is
+/// multiplied by zeros.
 ///
 /// # Cost
 /// A fourth of [`super::weighted_sum()`] for codes that are not in a group of zeros.
