@@ -44,7 +44,8 @@ pub(crate) fn exp_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(x, x), y, x)
 }
 
-/// e^x in place, for every element.
+/// e^x in place, for every element, within 1.5 ulp, also where the result is subnormal. −∞ and everything below −104 give
+/// 0, everything above 88.73 gives ∞, NaN gives NaN.
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};
@@ -74,7 +75,7 @@ impl WithSimd for ExpSlice<'_> {
     }
 }
 
-/// e^x of one number by the same arithmetic as the scalar level.
+/// e^x of one number by the same arithmetic as the scalar level; bound and range are those of [`exp_slice`].
 pub fn exp(x: f32) -> f32 {
     exp_vector(pulp::Scalar, x)
 }

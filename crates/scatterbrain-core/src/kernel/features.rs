@@ -110,7 +110,8 @@ impl WithSimd for LaneTops<'_> {
     }
 }
 
-/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place; the domain and error of [`exp_below`].
+/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place, `scale` finite; else the domain and error of
+/// [`exp_below`].
 ///
 /// # Panics
 /// If `panel` does not hold one row of lanes an offset.

@@ -36,7 +36,7 @@ impl Default for Running {
 pub struct Subtract<'a> {
     /// `[key][PANEL]`, in each lane's own scale; 0 where the pair is hidden.
     pub entries: &'a [f32],
-    /// log₂ of each lane's scale.
+    /// log₂ of each lane's scale, at most 127 more than the reference: start that at the scale.
     pub log_scale: &'a [f32; PANEL],
     /// Running sums of the entries.
     pub taken: &'a mut Taken,
@@ -51,7 +51,8 @@ pub struct Taken {
 }
 
 /// Replaces `scores[j][r]` by 2^(score − max_r), after raising max_r where a score exceeds it by more than [`SLACK`],
-/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]`. A score of −∞ weighs nothing.
+/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]`. A score of −∞ weighs nothing; NaN
+/// and ∞ are no scores, and spoil their lane.
 /// `rescale` is 2^(old max − new max), 1 where the reference stood. Returns whether any reference moved.
 ///
 /// # Panics
