@@ -48,7 +48,8 @@ pub struct BenchOptions {
     /// Builds the library with its feature `avx512`. Without, it runs on AVX2 where PyTorch may pick AVX-512 by itself.
     #[arg(long)]
     avx512: bool,
-    /// Holds PyTorch to AVX2, by its environment, where it would pick AVX-512: both sides on the same instructions.
+    /// Holds PyTorch to AVX2, by its environment, where it would pick AVX-512. Exact attention and the methods of the table
+    /// are then on the same instructions; scans in 8 bits use AVX-VNNI besides, where the CPU has it.
     #[arg(long, conflicts_with_all = ["avx512", "no_peers"])]
     peer_avx2: bool,
     /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.

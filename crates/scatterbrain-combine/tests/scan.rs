@@ -214,6 +214,21 @@ fn dense_rivals_are_as_coarse_as_they_say() {
     assert!(scores < all && all < 0.1 && scores > 1e-4, "{scores} {all}");
 }
 
+/// Equal keys all have the largest weight of the row, and so the largest code.
+#[test]
+fn equal_keys_beyond_sums_of_32_bits() {
+    let m = scatterbrain_core::kernel::CODE_KEYS + 5000;
+    let (query, key, value) = (vec![0.0; 4], vec![0.0; 4 * m], vec![1.0; m]);
+    let tensor = |name, data, shape| Tensor::f32(name, data, shape).unwrap();
+    let (query, key) = (tensor("query", &query, [1, 1, 1, 4]), tensor("key", &key, [1, 1, m, 4]));
+    let value = tensor("value", &value, [1, 1, m, 1]);
+    for far in [ScanBackground::eight_bits(), ScanBackground::new(0.01).unwrap()] {
+        let method = Method::low_rank(far);
+        let got = attend(&query, &key, &value, &Mask::default(), &method, &Options::default()).unwrap().output;
+        assert!((got[0] - 1.0).abs() < 0.01, "{got:?}");
+    }
+}
+
 #[test]
 fn shares_and_steps_are_checked() {
     for share in [0.0, -1.0, 1.5, f32::NAN, f32::INFINITY, 1e-6] {

@@ -10,9 +10,22 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 const SCRIPT: &str = include_str!("peer.py");
-/// Variables that change how PyTorch's threads wait and how many they are.
-const OTHER_THREADS: [&str; 6] =
-    ["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS"];
+/// Variables that change how PyTorch's threads wait and how many they are, and what instructions it picks.
+const OTHERS: [&str; 13] = [
+    "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "OMP_WAIT_POLICY",
+    "OMP_PROC_BIND",
+    "GOMP_SPINCOUNT",
+    "GOMP_CPU_AFFINITY",
+    "KMP_BLOCKTIME",
+    "KMP_AFFINITY",
+    "MKL_NUM_THREADS",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+];
 
 /// What holds PyTorch's own kernels, MKL's and oneDNN's to AVX2.
 const AVX2: [(&str, &str); 3] =
@@ -32,7 +45,7 @@ impl Peer {
     pub(super) fn start(peers: &Peers, avx2: bool) -> Result<Self> {
         let mut command = Command::new(&peers.python);
         command.args(["-u", "-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        for name in OTHER_THREADS {
+        for name in OTHERS {
             command.env_remove(name);
         }
         if avx2 {

@@ -285,10 +285,18 @@ impl<'s> Work<'s, '_> {
     /// Sums by codes.
     fn sum_codes(&mut self, steps: Steps, heavy: &mut Vec<(usize, u32)>) -> (Vec<f32>, [f32; PANEL]) {
         let (level, columns) = (self.scan.level, self.scan.store.values.columns());
-        let (mut sums, mut denominator) = (vec![0i32; columns * PANEL], [0.0; PANEL]);
+        let (mut sums, mut numerator) = (vec![0i32; columns * PANEL], vec![0.0; columns * PANEL]);
+        let (mut denominator, mut keys) = ([0.0; PANEL], 0);
         let (epoch, stores) = (self.route.map(|route| route.epoch), [self.store(false), self.store(true)]);
         let Memory { weights, pieces, codes, chosen, .. } = &mut *self.memory;
         for Piece { clustered, places, fraction, at, .. } in pieces {
+            // Steps of the largest weight have no bound but the number of keys. A piece counts whole, so that where sums are
+            // emptied does not depend on where the rows end.
+            keys += CHUNK;
+            if keys > kernel::CODE_KEYS {
+                empty(&mut sums, &mut numerator);
+                keys = CHUNK;
+            }
             let store = stores[usize::from(*clustered)];
             let coding = Coding {
                 first: places.start,
@@ -305,7 +313,7 @@ impl<'s> Work<'s, '_> {
             let epoch = epoch.filter(|_| *clustered);
             kernel::for_chosen(chosen, |at, lanes| push(heavy, lanes, key_at(epoch, places.start + at)));
         }
-        let mut numerator: Vec<f32> = sums.iter().map(|&x| x as f32).collect();
+        empty(&mut sums, &mut numerator);
         let step = steps.value.map(|steps| 1.0 / steps / f32::from(i8::MAX));
         kernel::scale_lanes(level, &mut numerator, &step);
         (numerator, denominator)
@@ -356,6 +364,11 @@ fn push(heavy: &mut Vec<(usize, u32)>, mut lanes: u32, key: u32) {
         heavy.push((lanes.trailing_zeros() as usize, key));
         lanes &= lanes - 1;
     }
+}
+
+/// Adds sums to others, and starts them anew.
+fn empty(sums: &mut [i32], to: &mut [f32]) {
+    to.iter_mut().zip(sums).for_each(|(to, sum)| *to += std::mem::take(sum) as f32);
 }
 
 /// 2^(from − to), 0 where `from` is −∞.
