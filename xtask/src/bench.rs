@@ -41,7 +41,7 @@ pub struct BenchOptions {
     /// Leaves PyTorch out; nothing is downloaded.
     #[arg(long)]
     no_peers: bool,
-    /// The folder that gets `<machine>/<date>.csv` and `.md`: `benches/record`, or `target/bench` where `--quick` or
+    /// The folder that gets `<machine>/<date>.csv` and `.md`, with `-avx512` or `-peer-avx2` after the date: `benches/record`, or `target/bench` where `--quick` or
     /// `--no-peers` leaves something out.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -61,6 +61,15 @@ impl BenchOptions {
     fn folder(&self, root: &Path) -> PathBuf {
         let default = if self.quick || self.no_peers { ["target", "bench"] } else { ["benches", "record"] };
         self.out.clone().unwrap_or_else(|| root.join(default.iter().collect::<PathBuf>()))
+    }
+
+    /// What a record's name says of instruction sets, so that one is not written over by another of the same day.
+    fn mode(&self) -> &'static str {
+        match (self.peer_avx2, release::AVX512) {
+            (true, _) => "-peer-avx2",
+            (_, true) => "-avx512",
+            _ => "",
+        }
     }
 }
 
@@ -86,7 +95,7 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let peer = if options.no_peers { None } else { Some(Peer::start(&venv::ready(&root)?, options.peer_avx2)?) };
     let machine = Machine::of_this_run(&root, peer.as_ref().map(Peer::torch))?;
-    let mut record = Record::create(&options.folder(&root), &machine)?;
+    let mut record = Record::create(&options.folder(&root), &machine, options.mode())?;
     let plan = if options.quick { Plan::quick(peer.is_some())? } else { Plan::full(peer.is_some())? };
     let result = measure(&plan, Stage::new(peer, &plan, interrupt.clone(), progress::bar(plan.steps()))?, &mut record);
     let text = markdown::page(&machine, record.rows(), &plan);

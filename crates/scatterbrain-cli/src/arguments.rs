@@ -64,6 +64,9 @@ pub(crate) struct CompareOptions {
     pub(crate) source: PlanSource,
 
     #[command(flatten)]
+    pub(crate) simd: SimdOptions,
+
+    #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
 
@@ -86,6 +89,9 @@ pub(crate) struct AttendOptions {
     pub(crate) source: PlanSource,
 
     #[command(flatten)]
+    pub(crate) simd: SimdOptions,
+
+    #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
 
@@ -106,6 +112,9 @@ pub(crate) struct PlanOptions {
 
     #[command(flatten)]
     pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) simd: SimdOptions,
 
     #[command(flatten)]
     pub(crate) common: CommonOptions,
@@ -164,6 +173,21 @@ impl Choice {
             Self::Preset(preset) => preset.name(),
             Self::Auto => "auto",
         }
+    }
+}
+
+/// What to compute with.
+#[derive(Debug, Args)]
+pub(crate) struct SimdOptions {
+    /// Instruction set to compute with [default: the best of this CPU]
+    #[arg(long, value_name = "NAME", value_parser = level)]
+    simd: Option<Level>,
+}
+
+impl SimdOptions {
+    /// The level.
+    pub(crate) fn level(&self) -> Level {
+        self.simd.unwrap_or_else(Level::detect)
     }
 }
 
@@ -244,10 +268,6 @@ pub(crate) struct CommonOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Instruction set to compute with [default: the best of this CPU]
-    #[arg(long, value_name = "NAME", value_parser = level)]
-    simd: Option<Level>,
-
     /// Hide keys after the query, whatever the file says
     #[arg(long, overrides_with = "no_causal")]
     causal: bool,
@@ -288,11 +308,6 @@ impl CommonOptions {
     pub(crate) fn threads_or_all(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
-    }
-
-    /// What to compute with.
-    pub(crate) fn level(&self) -> Level {
-        self.simd.unwrap_or_else(Level::detect)
     }
 
     /// Whether the command line says a budget.

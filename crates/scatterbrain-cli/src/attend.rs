@@ -20,7 +20,7 @@ pub(crate) fn run(options: &AttendOptions) -> Result<()> {
     let input = Input::read(Some(&options.file), &options.common)?;
     let budget = options.common.budget(input.sizes.m)?;
     input.output_len()?;
-    let call = Call::new(&input, options.common.level(), true)?;
+    let call = Call::new(&input, options.simd.level(), true)?;
     let pool = pool(options.common.threads())?;
     let method = match options.method {
         Choice::Preset(preset) => preset.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,

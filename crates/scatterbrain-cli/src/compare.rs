@@ -43,7 +43,7 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let exact = exact_output(input, &rows, &|| progress.inc(1));
     let mut bench = Bench {
         input,
-        call: Call::new(input, options.common.level(), false)?,
+        call: Call::new(input, options.simd.level(), false)?,
         exact_method: Preset::Exact.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
         exact,
         rows,
@@ -164,7 +164,7 @@ impl Bench<'_> {
             scan_share: Some(report.scan_share).filter(|&share| share > 0.0),
             error: errors.summary,
             zero_rows: errors.zero_rows,
-            matrix_error: matrix_error(self.input, &method)?,
+            matrix_error: matrix_error(self.input, &method, &self.call.options)?,
             seconds: times.seconds,
             setup_seconds: times.setup_seconds,
             planning_seconds,

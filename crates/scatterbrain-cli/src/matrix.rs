@@ -7,6 +7,7 @@ use crate::library::{self, Data, Mask, Method, Options, Tensor};
 use crate::reference::Head;
 use anyhow::Result;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Larger matrices are not compared.
 const MOST_PAIRS: usize = 1 << 24;
@@ -21,7 +22,7 @@ const BLOCK: usize = 1 << 24;
 ///
 /// # Errors
 /// What the library refuses.
-pub(crate) fn matrix_error(input: &Input, method: &Method) -> Result<Option<f64>> {
+pub(crate) fn matrix_error(input: &Input, method: &Method, options: &Options) -> Result<Option<f64>> {
     let Sizes { batch, heads, n, m, .. } = input.sizes;
     if n.checked_mul(m).is_none_or(|pairs| pairs > MOST_PAIRS) || m > MOST_KEYS {
         return Ok(None);
@@ -33,7 +34,7 @@ pub(crate) fn matrix_error(input: &Input, method: &Method) -> Result<Option<f64>
         let columns = (BLOCK / m).min(4 * BLOCK / (heads * n)).clamp(1, m);
         for first in (0..m).step_by(columns) {
             let columns = columns.min(m - first);
-            let block = approximate_columns(input, method, entry, first, columns)?;
+            let block = approximate_columns(input, method, options, entry, first..first + columns)?;
             for ((head, sums), block) in exact.iter().zip(&mut sums).zip(block.chunks(n * columns)) {
                 sums.add(head, block, first, columns);
             }
@@ -47,20 +48,20 @@ pub(crate) fn matrix_error(input: &Input, method: &Method) -> Result<Option<f64>
 fn approximate_columns(
     input: &Input,
     method: &Method,
+    options: &Options,
     entry: usize,
-    first: usize,
-    columns: usize,
+    range: Range<usize>,
 ) -> Result<Vec<f32>, library::Error> {
     let Sizes { heads, kv_heads, n, m, .. } = input.sizes;
+    let (first, columns) = (range.start, range.len());
     let mut identity = vec![0.0f32; m * columns];
     (0..columns).for_each(|c| identity[(first + c) * columns + c] = 1.0);
     let shape = [1, kv_heads, m, columns];
     let value = Tensor::strided("identity", Data::F32(&identity), shape, [0, 0, columns, 1])?;
     let (query, key): (Tensor<'_>, Tensor<'_>) = (input.query.entry(entry)?, input.key.entry(entry)?);
     let mask: Mask<'_> = input.mask_of(entry)?;
-    let options = Options { scale: Some(input.scale as f32), ..Options::default() };
     let mut output = vec![0.0; heads * n * columns];
-    library::attend_into(&query, &key, &value, &mask, method, &options, &mut output, None)?;
+    library::attend_into(&query, &key, &value, &mask, method, options, &mut output, None)?;
     Ok(output)
 }
 

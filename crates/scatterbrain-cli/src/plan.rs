@@ -28,7 +28,7 @@ pub(crate) fn run(options: &PlanOptions) -> Result<()> {
             bail!("layer {name:?} twice: {} and {}", before.file, input.file);
         }
         let request = planning::options(&options.request, &options.common, input.sizes.m)?;
-        let call = Call::new(&input, options.common.level(), false)?;
+        let call = Call::new(&input, options.simd.level(), false)?;
         let start = Instant::now();
         let layer = pool.install(|| call.plan(&request)).with_context(|| input.file.clone())?;
         planned.push(PlannedLayer { name: name.clone(), file: input.file, seconds: start.elapsed().as_secs_f64() });

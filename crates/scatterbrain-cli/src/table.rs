@@ -36,7 +36,7 @@ fn heading(comparison: &Comparison, input: &Input, options: &CompareOptions) -> 
         text,
         "\n{budget}seed {}, {threads} ({}), median time of {}",
         comparison.seed,
-        options.common.level().name(),
+        options.simd.level().name(),
         options.repeat
     );
     printable(&text)

@@ -120,6 +120,12 @@ fn errors_of_some_rows_are_near_those_of_all() {
 }
 
 #[test]
+fn the_instruction_set_can_be_chosen() {
+    let out = program(&["compare", "--method", "exact", "--repeat", "1", "--simd", "scalar"]);
+    assert!(out.status.success() && text(&out.stdout).contains("1 thread (scalar)"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn json_has_the_shape_of_the_contract() {
     let value = json(&["--method", "exact", "--method", "uniform", "--threads", "2"]);
     let keys = |v: &Value| v.as_object().expect("an object").keys().cloned().collect::<Vec<_>>().join(" ");
@@ -185,6 +191,7 @@ fn usage_errors_exit_with_2() {
         &["compare", "--window", "3"],
         &["compare", "--threads", "0"],
         &["compare", "--simd", "abacus"],
+        &["decompose", "--head", "0", "--simd", "scalar"],
         &["compare", "--repeat", "0"],
         &["compare", "--scale", "NaN"],
         &["compare", "--budget", "-1"],

@@ -1,4 +1,4 @@
-//! The record of a run: `<machine>/<date>.csv`, written row by row.
+//! The record of a run: `<machine>/<date><mode>.csv`, written row by row.
 
 use super::row::Row;
 use crate::machine::Machine;
@@ -42,11 +42,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A new record of today; one of the same day is written over.
-    pub(super) fn create(folder: &Path, machine: &Machine) -> Result<Self> {
+    /// A new record of today; one of the same day and mode is written over.
+    pub(super) fn create(folder: &Path, machine: &Machine, mode: &str) -> Result<Self> {
         let folder = folder.join(machine.slug());
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let path = folder.join(format!("{}.csv", machine.date));
+        let path = folder.join(format!("{}{mode}.csv", machine.date));
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         // Two structs a row: the writer cannot name their columns itself.
         let mut writer = WriterBuilder::new().has_headers(false).from_writer(file);
@@ -117,8 +117,8 @@ mod tests {
             cores: 2,
             ..Machine::default()
         };
-        let mut record = Record::create(folder.path(), &machine).unwrap();
-        assert!(record.csv_path().ends_with("a-fast-small-cpu-2-cores/2026-03-01.csv"));
+        let mut record = Record::create(folder.path(), &machine, "-mode").unwrap();
+        assert!(record.csv_path().ends_with("a-fast-small-cpu-2-cores/2026-03-01-mode.csv"));
         assert_eq!(read(record.csv_path()), vec![]);
         record.write(rows()).unwrap();
         // Not closed: what is written is there.

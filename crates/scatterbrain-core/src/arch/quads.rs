@@ -3,6 +3,8 @@
 
 use crate::kernel::PANEL;
 use pulp::{Simd, WithSimd};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::__m256i;
 
 /// Four columns of the sixteen lanes of a panel.
 pub(crate) type PanelQuad = [[i8; 4]; PANEL];
@@ -103,35 +105,51 @@ impl Quads for Plain {
     }
 }
 
+/// A panel's sixteen words in two vectors.
 #[cfg(target_arch = "x86_64")]
-impl Quads for pulp::x86::V3 {
-    /// Sums of even and of odd pairs of columns in the halves of 32 bits. A pair comes to at most 2·127·128, which does
-    /// not saturate.
+type Words = [__m256i; 2];
+
+/// What of [`Quads`] differs between the instruction sets of x86.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait Fours: Copy {
+    /// What sums of products of a lane start from.
+    fn start(self, start: &Start) -> Words;
+
+    /// Adds the products of four bytes to each word's sum; those of `codes` are without sign and at most 127.
+    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i;
+
+    /// The sums in 32 bits.
+    fn whole(self, sum: __m256i) -> __m256i;
+
+    /// Four bytes in every word.
+    fn everywhere(self, four: [u8; 4]) -> __m256i;
+
+    /// In 32 bits.
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<F: Fours> Quads for F {
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
-        use std::arch::x86_64::__m256i;
-        let (avx, avx2) = (self.avx, self.avx2);
-        let start: [__m256i; 2] = pulp::cast(start.halves);
-        let mut sums = [start; N];
+        let mut sums = [self.start(start); N];
         let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
         for (at, lanes) in panel.iter().enumerate() {
-            let lanes: [__m256i; 2] = pulp::cast(*lanes);
+            let lanes: Words = pulp::cast(*lanes);
             for (sum, row) in sums.iter_mut().zip(&rows) {
-                let row = avx._mm256_set1_epi32(i32::from_le_bytes(row[at]));
-                sum[0] = avx2._mm256_add_epi16(sum[0], avx2._mm256_maddubs_epi16(row, lanes[0]));
-                sum[1] = avx2._mm256_add_epi16(sum[1], avx2._mm256_maddubs_epi16(row, lanes[1]));
+                let row = self.everywhere(row[at]);
+                *sum = [self.add(sum[0], row, lanes[0]), self.add(sum[1], row, lanes[1])];
             }
         }
-        let one = avx._mm256_set1_epi16(1);
         let mut out = [[0; PANEL]; N];
         // A plain loop: `map` would be a call without the instruction set.
         for (out, sum) in out.iter_mut().zip(sums) {
-            *out = pulp::cast([avx2._mm256_madd_epi16(sum[0], one), avx2._mm256_madd_epi16(sum[1], one)]);
+            *out = pulp::cast([self.whole(sum[0]), self.whole(sum[1])]);
         }
         out
     }
 
-    /// 16-bit sums of the even and of the odd pairs of rows, joined at the end.
+    /// What has been summed joins the sums before at the end.
     #[inline(always)]
     fn weigh<const N: usize>(
         self,
@@ -141,74 +159,77 @@ impl Quads for pulp::x86::V3 {
         column: usize,
         sums: &mut [[i32; PANEL]; N],
     ) {
-        use std::arch::x86_64::__m256i;
-        let (avx, avx2) = (self.avx, self.avx2);
-        let mut short = [[avx._mm256_setzero_si256(); 2]; N];
+        let mut own = [[self.everywhere([0; 4]); 2]; N];
         for (codes, place) in codes.iter().zip(places) {
-            let lanes: [__m256i; 2] = pulp::cast(*codes);
-            for (sum, four) in short.iter_mut().zip(rows.at::<N>(*place, column)) {
-                let row = avx._mm256_set1_epi32(i32::from_le_bytes(four.map(|x| x as u8)));
-                sum[0] = avx2._mm256_add_epi16(sum[0], avx2._mm256_maddubs_epi16(lanes[0], row));
-                sum[1] = avx2._mm256_add_epi16(sum[1], avx2._mm256_maddubs_epi16(lanes[1], row));
+            let lanes: Words = pulp::cast(*codes);
+            for (sum, four) in own.iter_mut().zip(rows.at::<N>(*place, column)) {
+                let row = self.everywhere(four.map(|x| x as u8));
+                *sum = [self.add(sum[0], lanes[0], row), self.add(sum[1], lanes[1], row)];
             }
         }
-        let one = avx._mm256_set1_epi16(1);
-        for (sum, short) in sums.iter_mut().zip(short) {
-            let whole: [__m256i; 2] = pulp::cast(*sum);
-            let join = |at: usize| avx2._mm256_add_epi32(whole[at], avx2._mm256_madd_epi16(short[at], one));
+        for (sum, own) in sums.iter_mut().zip(own) {
+            let before: Words = pulp::cast(*sum);
+            let join = |at: usize| self.add_words(before[at], self.whole(own[at]));
             *sum = pulp::cast([join(0), join(1)]);
         }
     }
 }
 
+/// Sums of even and of odd pairs in the halves of 32 bits. A pair comes to at most 2·127·128, which does not saturate.
 #[cfg(target_arch = "x86_64")]
-impl Quads for super::vnni::Vnni {
-    /// Sums of fours in 32 bits, which nothing here exceeds.
+impl Fours for pulp::x86::V3 {
     #[inline(always)]
-    fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
-        use std::arch::x86_64::__m256i;
-        let start: [__m256i; 2] = pulp::cast(start.whole);
-        let mut sums = [start; N];
-        let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
-        for (at, lanes) in panel.iter().enumerate() {
-            let lanes: [__m256i; 2] = pulp::cast(*lanes);
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                let row = self.avx2().avx._mm256_set1_epi32(i32::from_le_bytes(row[at]));
-                sum[0] = self.add_products(sum[0], row, lanes[0]);
-                sum[1] = self.add_products(sum[1], row, lanes[1]);
-            }
-        }
-        let mut out = [[0; PANEL]; N];
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = pulp::cast(sum);
-        }
-        out
+    fn start(self, start: &Start) -> Words {
+        pulp::cast(start.halves)
     }
 
     #[inline(always)]
-    fn weigh<const N: usize>(
-        self,
-        codes: &[CodeQuad],
-        places: &[u32],
-        rows: RowQuads<'_>,
-        column: usize,
-        sums: &mut [[i32; PANEL]; N],
-    ) {
-        let mut whole = [[self.avx2().avx._mm256_setzero_si256(); 2]; N];
-        for (whole, sum) in whole.iter_mut().zip(&*sums) {
-            *whole = pulp::cast(*sum);
-        }
-        for (codes, place) in codes.iter().zip(places) {
-            let lanes: [std::arch::x86_64::__m256i; 2] = pulp::cast(*codes);
-            for (sum, four) in whole.iter_mut().zip(rows.at::<N>(*place, column)) {
-                let row = self.avx2().avx._mm256_set1_epi32(i32::from_le_bytes(four.map(|x| x as u8)));
-                sum[0] = self.add_products(sum[0], lanes[0], row);
-                sum[1] = self.add_products(sum[1], lanes[1], row);
-            }
-        }
-        for (sum, whole) in sums.iter_mut().zip(whole) {
-            *sum = pulp::cast(whole);
-        }
+    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i {
+        self.avx2._mm256_add_epi16(sum, self.avx2._mm256_maddubs_epi16(codes, signed))
+    }
+
+    #[inline(always)]
+    fn whole(self, sum: __m256i) -> __m256i {
+        self.avx2._mm256_madd_epi16(sum, self.avx._mm256_set1_epi16(1))
+    }
+
+    #[inline(always)]
+    fn everywhere(self, four: [u8; 4]) -> __m256i {
+        self.avx._mm256_set1_epi32(i32::from_le_bytes(four))
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        self.avx2._mm256_add_epi32(a, b)
+    }
+}
+
+/// Sums of fours in 32 bits.
+#[cfg(target_arch = "x86_64")]
+impl Fours for super::vnni::Vnni {
+    #[inline(always)]
+    fn start(self, start: &Start) -> Words {
+        pulp::cast(start.whole)
+    }
+
+    #[inline(always)]
+    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i {
+        self.add_products(sum, codes, signed)
+    }
+
+    #[inline(always)]
+    fn whole(self, sum: __m256i) -> __m256i {
+        sum
+    }
+
+    #[inline(always)]
+    fn everywhere(self, four: [u8; 4]) -> __m256i {
+        self.avx2().everywhere(four)
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        self.avx2().add_words(a, b)
     }
 }
 
