@@ -36,9 +36,9 @@ mod preset;
 pub use preset::Preset;
 pub use scatterbrain_blocks as blocks;
 pub use scatterbrain_combine::{
-    Attention, ClusterSupport, ClusteredSupport, DenseHead, HashSupport, HeadReport, Method, Options, Partial,
-    QuantisedTopK, ReformerSupport, Report, ScanBackground, SmyrfSupport, SortedLshSupport, attend, attend_into,
-    decompose, dense_matrix, merge, plan,
+    Attention, ClusterSupport, ClusteredSupport, DenseHead, HashSupport, HeadReport, InvertedFileSupport, Method,
+    Options, Partial, QuantisedTopK, ReformerSupport, Report, ScanBackground, SmyrfSupport, SortedLshSupport, attend,
+    attend_into, decompose, dense_matrix, merge, plan,
 };
 pub use scatterbrain_core::tile::Causality;
 pub use scatterbrain_core::{Data, Error, Level, Mask, MaskTensor, Matrix, Result, Seed, Tensor, Window, WindowAlign};

@@ -2,7 +2,8 @@
 
 use scatterbrain_blocks::{TopK, Union, WindowSupport};
 use scatterbrain_combine::{
-    ClusteredSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport, SortedLshSupport,
+    ClusteredSupport, InvertedFileSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport,
+    SortedLshSupport,
 };
 use scatterbrain_core::tile::{Background, Support};
 use scatterbrain_core::{Error, Result, Seed};
@@ -39,6 +40,7 @@ const SINKS: usize = 4;
 /// | `centroids` | – | b/2 cluster centroids |
 /// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
 /// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
+/// | `inverted-file` | b keys of the clusters that matter, one cluster for every 32 keys | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 /// | `scatterbrain-scan` | pairs of more than 2/b of their row | all others in 8 bits |
 /// | `clustered` | b/2 keys of the clusters with the heaviest centroids | b/4 cluster centroids, the same |
@@ -68,6 +70,7 @@ pub enum Preset {
     ScatterbrainCentroid,
     #[serde(rename = "quantised-topk")]
     QuantisedTopK,
+    InvertedFile,
     ScatterbrainQuantised,
     ScatterbrainScan,
     Clustered,
@@ -82,7 +85,7 @@ pub enum Preset {
 
 impl Preset {
     /// All of them, in the order of the table.
-    pub const ALL: [Preset; 23] = [
+    pub const ALL: [Preset; 24] = [
         Preset::Exact,
         Preset::Uniform,
         Preset::Local,
@@ -97,6 +100,7 @@ impl Preset {
         Preset::Centroids,
         Preset::ScatterbrainCentroid,
         Preset::QuantisedTopK,
+        Preset::InvertedFile,
         Preset::ScatterbrainQuantised,
         Preset::ScatterbrainScan,
         Preset::Clustered,
@@ -125,6 +129,7 @@ impl Preset {
             Preset::Centroids => "centroids",
             Preset::ScatterbrainCentroid => "scatterbrain-centroid",
             Preset::QuantisedTopK => "quantised-topk",
+            Preset::InvertedFile => "inverted-file",
             Preset::ScatterbrainQuantised => "scatterbrain-quantised",
             Preset::ScatterbrainScan => "scatterbrain-scan",
             Preset::Clustered => "clustered",
@@ -207,6 +212,7 @@ impl Preset {
                 (Method::scatterbrain(near, far), keys(2) + far.units())
             }
             Preset::QuantisedTopK => (Method::sparse(QuantisedTopK::new(keys(1))?), keys(1)),
+            Preset::InvertedFile => (Method::sparse(InvertedFileSupport::new(keys(1))?), keys(1)),
             Preset::ScatterbrainQuantised => {
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())

@@ -187,6 +187,7 @@ fn counts(layer: &LayerPlan) -> String {
         Config::Centroids { .. } => "centroids",
         Config::Window { .. } => "window",
         Config::QuantisedTopK { .. } => "quantised-topk",
+        Config::InvertedFile { .. } => "inverted-file",
         Config::Scan { .. } => "scan",
     };
     let mut counts = std::collections::BTreeMap::new();

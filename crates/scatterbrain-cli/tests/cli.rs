@@ -171,7 +171,7 @@ fn all_methods_by_default_as_a_table() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let table = text(&out.stdout);
     let names = "exact uniform local topk smyrf reformer performer linear average scatterbrain-local scatterbrain-smyrf \
-                 centroids scatterbrain-centroid quantised-topk scatterbrain-quantised scatterbrain-scan clustered hyper kde \
+                 centroids scatterbrain-centroid quantised-topk inverted-file scatterbrain-quantised scatterbrain-scan clustered hyper kde \
                  eva vattention int8 int8-scores auto";
     for name in names.split(' ') {
         assert!(table.contains(name), "{name} is missing in\n{table}");

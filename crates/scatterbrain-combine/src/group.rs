@@ -162,8 +162,9 @@ impl QueryRows<'_> {
 /// How the queries of a head are visited.
 ///
 /// A support's own orders bring rows that share keys together; under a mask, which keys a row then meets in which order
-/// depends on later tokens, so only a support whose choice sees the future anyway is free to use them. The totals of a
-/// background still want neighbours, so they get a pass of their own.
+/// depends on later tokens, so only a support whose choice sees the future anyway is free to use them, or one whose blocks
+/// are each row's own, without a background: features of a row may be scaled by what rows of its tile have in common. The
+/// totals of a background still want neighbours, so they get a pass of their own.
 fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Summary>, mask: &HeadMask<'_>) -> Visits {
     let once = Visits { rounds: None, totals: false };
     let Some((support, select)) = support else { return once };
@@ -173,8 +174,12 @@ fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Sum
     if mask.is_dense() {
         return Visits { rounds: Some(select.passes()), totals: false };
     }
-    let free = support.causality() == Causality::SelectionSeesFuture && !mask.has_boolean();
-    if free && select.order(0).is_some() && summary.is_none_or(|s| s.any_order()) {
+    // An order may be dear to make, and a trial of a few rows needs none.
+    let ordered = match select.any_order() {
+        true => summary.is_none(),
+        false => support.causality() == Causality::SelectionSeesFuture && select.order(0).is_some(),
+    };
+    if ordered && !mask.has_boolean() && summary.is_none_or(|s| s.any_order()) {
         return Visits { rounds: Some(select.passes()), totals: summary.is_some() };
     }
     once

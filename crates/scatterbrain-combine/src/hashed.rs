@@ -1,13 +1,12 @@
 //! Supports that hash a head's queries and keys: codes from the hash crate become clusters of the block crate.
 
-use scatterbrain_blocks::{Clusters, Largest, Round, Score};
-use scatterbrain_core::kernel::{KEY_CODE, QueryCodes, scan};
-use scatterbrain_core::tile::{Causality, Head, Select, Support, Tile};
-use scatterbrain_core::{Error, Level, Result, Seed};
-use scatterbrain_hash::{HashFamily, KeyRows, QuantisedRows, ReformerRotation, Smyrf, sort_by_code};
+use crate::quantised::QuantisedLogits;
+use scatterbrain_blocks::{Clusters, Largest, Round};
+use scatterbrain_core::tile::{Causality, Head, Select, Support};
+use scatterbrain_core::{Error, Result, Seed};
+use scatterbrain_hash::{HashFamily, KeyRows, ReformerRotation, Smyrf, sort_by_code};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// SMYRF (Daras et al. 2020): per hash, queries and keys are sorted along one projection and cut in equally many
@@ -241,7 +240,12 @@ impl QuantisedTopK {
 impl Support for QuantisedTopK {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
         let budget = self.budget - self.budget / SLACK..=self.budget;
-        Ok(Box::new(Largest::new(QuantisedLogits::new(head)?, budget, head.mask, head.level)?))
+        Ok(Box::new(Largest::new(
+            QuantisedLogits::new(head.level, head.key, head.scale)?,
+            budget,
+            head.mask,
+            head.level,
+        )?))
     }
 
     fn causality(&self) -> Causality {
@@ -250,35 +254,6 @@ impl Support for QuantisedTopK {
 
     fn scans(&self) -> bool {
         true
-    }
-}
-
-/// Scores from codes.
-struct QuantisedLogits {
-    /// `code + KEY_CODE`, `[m, width]`.
-    keys: Vec<u8>,
-    scales: Vec<f32>,
-    width: usize,
-    scale: f32,
-    level: Level,
-}
-
-impl QuantisedLogits {
-    fn new(head: &Head<'_>) -> Result<Self> {
-        let rows = QuantisedRows::new(head.level, head.key, KEY_CODE)?;
-        let keys = rows.codes().iter().map(|code| (code + KEY_CODE) as u8).collect();
-        let (scales, width) = (rows.scales().to_vec(), rows.width());
-        Ok(Self { keys, scales, width, scale: head.scale, level: head.level })
-    }
-}
-
-impl Score for QuantisedLogits {
-    fn score(&self, tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, out: &mut [f32]) {
-        let rows = QuantisedRows::new(self.level, tile.query.slice(rows), i8::MAX).expect("127 is a code");
-        let scales: Vec<f32> = rows.scales().iter().map(|s| s * self.scale).collect();
-        let query = QueryCodes::new(rows.codes(), self.width, &scales);
-        let codes = &self.keys[keys.start * self.width..keys.end * self.width];
-        scan(self.level, &query, codes, &self.scales[keys.clone()], out);
     }
 }
 

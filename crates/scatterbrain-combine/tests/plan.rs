@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::WindowSupport;
 use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions, Request, VERSION, plan};
-use scatterbrain_combine::{Attention, Method, Options, QuantisedTopK, ScanBackground, attend};
+use scatterbrain_combine::{Attention, InvertedFileSupport, Method, Options, QuantisedTopK, ScanBackground, attend};
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Error, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground};
@@ -13,7 +13,7 @@ const D: usize = 16;
 const SEED: Seed = Seed(3);
 
 /// One of every configuration.
-const CONFIGS: [Config; 10] = [
+const CONFIGS: [Config; 12] = [
     Config::QuantisedTopK { keys: 12, centroids: 5 },
     Config::Exact,
     Config::Window { keys: 9, sinks: 2, centroids: 5 },
@@ -24,6 +24,8 @@ const CONFIGS: [Config; 10] = [
     Config::Scan { keys: 64, steps: 127, skip: 0.0 },
     Config::Scan { keys: 32, steps: 63, skip: 0.05 },
     Config::Scan { keys: 16, steps: 31, skip: 0.2 },
+    Config::InvertedFile { keys: 30, clusters: 8 },
+    Config::InvertedFile { keys: 12, clusters: 3 },
 ];
 
 /// A plan that no cost overrules, for n queries and m keys in groups of two heads.
@@ -119,6 +121,9 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::QuantisedTopK { keys, centroids: 0 } => Method::sparse(QuantisedTopK::new(keys).unwrap()),
         Config::QuantisedTopK { keys, centroids } => {
             Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
+        }
+        Config::InvertedFile { keys, clusters } => {
+            Method::sparse(InvertedFileSupport::new(keys).unwrap().with_clusters(clusters).unwrap())
         }
         Config::Scan { keys, steps, skip } => Method::low_rank(
             ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap().with_skip(skip).unwrap(),
@@ -363,6 +368,8 @@ fn plans_of_other_inputs_are_refused() {
     refused(LayerPlan { head_dim: 8, ..plan.clone() }, &Mask::causal(), "plan.head_dim");
     let keys = Config::QuantisedTopK { keys: 0, centroids: 4 };
     refused(layer(&[keys; 4], 20, 20, true), &Mask::causal(), "plan.keys");
+    let clusters = Config::InvertedFile { keys: 4, clusters: 0 };
+    refused(layer(&[clusters; 4], 20, 20, true), &Mask::causal(), "plan.clusters");
     refused(layer(&[Config::Centroids { centroids: 0 }; 4], 20, 20, true), &Mask::causal(), "plan.centroids");
     // More keys than there are: as many as there are.
     let keys = Config::QuantisedTopK { keys: 10_000, centroids: 400 };
@@ -406,7 +413,8 @@ fn config() -> impl Strategy<Value = Config> {
             sinks,
             centroids
         }),
-        (count, 0usize..99).prop_map(|(keys, centroids)| Config::QuantisedTopK { keys, centroids }),
+        (count.clone(), 0usize..99).prop_map(|(keys, centroids)| Config::QuantisedTopK { keys, centroids }),
+        (count.clone(), count).prop_map(|(keys, clusters)| Config::InvertedFile { keys, clusters }),
     ]
 }
 

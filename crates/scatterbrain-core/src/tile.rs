@@ -257,8 +257,8 @@ pub trait Support: Send + Sync + Debug {
 /// A support that has seen its head.
 pub trait Select: Send + Sync {
     /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
-    /// No pair may be in two of them. Passes apply where every row sees the same keys, or where the support declares
-    /// [`Causality::SelectionSeesFuture`]: elsewhere the queries are taken once, as they come, and [`Select::select`]
+    /// No pair may be in two of them. Passes apply where every row sees the same keys, where the support declares
+    /// [`Causality::SelectionSeesFuture`], or with [`Select::any_order`]: elsewhere the queries are taken once, as they come, and [`Select::select`]
     /// gives all their keys.
     ///
     /// With more than one pass, a row's keys must not depend on the other rows of its tile.
@@ -269,6 +269,13 @@ pub trait Select: Send + Sync {
     /// An order of the queries in which neighbours share keys of a pass; tiles are cut from it. `None`: as they come.
     fn order(&self, _pass: usize) -> Option<&[u32]> {
         None
+    }
+
+    /// Whether [`Select::order`] may be followed under masks too where there is no background, though the choice is strictly causal: a row's blocks are
+    /// its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows share its tile does not show
+    /// in its bits.
+    fn any_order(&self) -> bool {
+        false
     }
 
     /// Whether a row's choice reads every key that the row sees, so that a key which is not finite spoils it.

@@ -49,7 +49,7 @@ pub use constant::Constant;
 pub use elu::EluFeatures;
 pub use eva::EvaBackground;
 pub use hyperbolic::HyperbolicFeatures;
-pub use kmeans::KMeans;
+pub use kmeans::{KMeans, KMeansTree};
 pub use map::{FeatureMap, LogFeatures, Role};
 pub use oprf::{OptimalPositiveFeatures, optimal_a};
 pub use positive::PositiveFeatures;

@@ -39,6 +39,7 @@ pub(super) const MOSS: RGBColor = RGBColor(0x6B, 0x7A, 0x2E);
 pub(super) const CORAL: RGBColor = RGBColor(0xD9, 0x6B, 0x62);
 pub(super) const FERN: RGBColor = RGBColor(0x5C, 0x6E, 0x2B);
 pub(super) const ROSE: RGBColor = RGBColor(0xB5, 0x3A, 0x64);
+pub(super) const STEEL: RGBColor = RGBColor(0x3E, 0x7C, 0x8F);
 pub(super) const GREY: RGBColor = RGBColor(0x8A, 0x8A, 0x8B);
 
 /// Colours for things without one of their own, in this order.
@@ -62,6 +63,7 @@ pub(super) fn method(preset: Preset) -> RGBColor {
         Preset::ScatterbrainCentroid => NAVY,
         Preset::QuantisedTopK => LIME,
         Preset::ScatterbrainQuantised => PLUM,
+        Preset::InvertedFile => STEEL,
         Preset::Clustered => AZURE,
         Preset::Hyper => SLATE,
         Preset::Kde => CORAL,

@@ -1,6 +1,7 @@
 //! How a head may be computed, as a value to store: what a planner chooses from.
 
 use crate::hashed::QuantisedTopK;
+use crate::inverted::InvertedFileSupport;
 use crate::method::Parts;
 use crate::scan::ScanBackground;
 use scatterbrain_blocks::WindowSupport;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 /// | `Centroids` | – | C cluster centroids | 2C |
 /// | `Window` | a window of b keys, the first s keys | centroids of C blocks of keys, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
+/// | `InvertedFile` | b keys of the clusters that matter most to a row | – | b |
 /// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -48,6 +50,13 @@ pub enum Config {
         keys: usize,
         /// Clusters of keys for the others; 0: none.
         centroids: usize,
+    },
+    /// Keys of the clusters that matter to a row ([`InvertedFileSupport`]).
+    InvertedFile {
+        /// Keys of a row, at most.
+        keys: usize,
+        /// Clusters of keys.
+        clusters: usize,
     },
     /// All pairs in 8 bits, the heavy ones exactly ([`ScanBackground`]).
     Scan {
@@ -100,14 +109,14 @@ impl Config {
             Config::Exact => None,
             Config::Uniform | Config::Centroids { .. } | Config::Scan { .. } => Some(0),
             Config::Window { keys, sinks, .. } => Some(keys.saturating_add(sinks)),
-            Config::QuantisedTopK { keys, .. } => Some(keys),
+            Config::QuantisedTopK { keys, .. } | Config::InvertedFile { keys, .. } => Some(keys),
         }
     }
 
     /// Clusters of keys.
     pub(crate) fn centroids(self) -> usize {
         match self {
-            Config::Exact | Config::Uniform | Config::Scan { .. } => 0,
+            Config::Exact | Config::Uniform | Config::Scan { .. } | Config::InvertedFile { .. } => 0,
             Config::Centroids { centroids }
             | Config::Window { centroids, .. }
             | Config::QuantisedTopK { centroids, .. } => centroids,
@@ -131,11 +140,16 @@ impl Config {
 
     /// Refuses what no planner writes.
     pub(crate) fn check(self) -> Result<()> {
+        if let Config::InvertedFile { clusters: 0, .. } = self {
+            return Err(Error::invalid("plan.clusters", "at least 1", 0));
+        }
         let (name, least) = match self {
             Config::Exact | Config::Uniform => return Ok(()),
             Config::Centroids { centroids } => ("plan.centroids", centroids),
             Config::Scan { keys, steps, skip } => return scan(keys, steps, skip).map(drop),
-            Config::Window { keys, .. } | Config::QuantisedTopK { keys, .. } => ("plan.keys", keys),
+            Config::Window { keys, .. } | Config::QuantisedTopK { keys, .. } | Config::InvertedFile { keys, .. } => {
+                ("plan.keys", keys)
+            }
         };
         if least == 0 { Err(Error::invalid(name, "at least 1", 0)) } else { Ok(()) }
     }
@@ -157,6 +171,9 @@ impl Config {
             Config::QuantisedTopK { keys, centroids } => {
                 Config::QuantisedTopK { keys: fit(keys), centroids: fit(centroids) }
             }
+            Config::InvertedFile { keys, clusters } => {
+                Config::InvertedFile { keys: fit(keys), clusters: fit(clusters) }
+            }
         }
     }
 
@@ -169,6 +186,9 @@ impl Config {
                 Some(Arc::new(window.with_sinks(sinks)))
             }
             Config::QuantisedTopK { keys, .. } => Some(Arc::new(QuantisedTopK::new(keys)?)),
+            Config::InvertedFile { keys, clusters } => {
+                Some(Arc::new(InvertedFileSupport::new(keys)?.with_clusters(clusters)?))
+            }
         })
     }
 }

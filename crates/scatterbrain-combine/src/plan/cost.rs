@@ -4,6 +4,7 @@
 //! exact            P·pair                                            pair = (d + d_v)·PRODUCT + SOFTMAX
 //! window           n·min(b + s + PANEL, P/n)·pair
 //! quantised-topk   P·(d·SCAN + CHOOSE) + m·d·QUANTISE + P·(1 − (1 − x)^UNION)·((d + d_v)·GATHERED + SOFTMAX)
+//! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ) + P·x·READING·gathered
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
@@ -49,6 +50,10 @@ const LISTED: f64 = 0.1;
 const HEAVY: f64 = 4.0;
 const UNION: f64 = 3.5;
 const GATHERED: f64 = 0.036;
+const ROUTED: f64 = 0.6;
+const FILED: f64 = 300.0;
+const READ: f64 = 1000.0;
+const READING: f64 = 2.0;
 const CLUSTERED: f64 = 0.06;
 const COPIED: f64 = 3.0;
 const SUM: f64 = 0.4;
@@ -129,7 +134,11 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         let ragged = if shape.dense || centroids == 0 { 0.0 } else { shape.ragged(centroids) * shape.weight() };
         of_all += shape.n as f64 * (listed - block + ragged * (PANEL - 1) as f64);
     }
-    let support = matches!(config, Config::QuantisedTopK { .. });
+    if let Config::InvertedFile { keys, .. } = config {
+        // A panel goes through what any of its rows reads, and here they have nothing in common.
+        of_all += shape.n as f64 * (keys as f64).min(shape.seen()) * shape.gathered() * (PANEL - 1) as f64;
+    }
+    let support = matches!(config, Config::QuantisedTopK { .. } | Config::InvertedFile { .. });
     let setup = if prepared && !support { 0.0 } else { setup };
     let scattered = if shape.dense { SCATTERED } else { SCATTERED_UNDER_MASK };
     setup + scattered * of_all * rows as f64 / shape.n as f64
@@ -164,6 +173,11 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
         }
         Config::Window { keys, sinks, .. } => {
             Time { setup: 0.0, rows: n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair }
+        }
+        Config::InvertedFile { clusters, .. } => {
+            let routed = (clusters as f64).sqrt() * d * ROUTED;
+            let rows = n * (routed + READ) + pairs * share * READING * shape.gathered();
+            Time { setup: m * (routed + FILED), rows }
         }
         Config::QuantisedTopK { .. } => {
             let union = 1.0 - (1.0 - share).powf(UNION);

@@ -10,6 +10,8 @@ const SINKS: usize = 4;
 const NARROW: usize = 64;
 /// From so many keys on windows are tried without centroids too.
 const LONG: usize = 16384;
+/// Keys a cluster of an inverted file, which is tried on long inputs: on short ones it costs what a scan does.
+const FILED: usize = 32;
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
@@ -62,13 +64,16 @@ pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
             // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
             let alone = if m >= LONG { Some(windows(0)) } else { None };
             let windows = alone.into_iter().chain([windows(CENTROIDS)]);
+            let file =
+                |clusters| Family::new([128, 64, 16].map(|keys| Config::InvertedFile { keys: m / keys, clusters }));
+            let files = if m >= LONG { Some(file(m / FILED)) } else { None };
             let others = [
                 Family::scans(),
                 Family::flat([Config::Uniform]),
                 Family::flat(centroids),
                 Family::new(keys().map(|keys| Config::QuantisedTopK { keys, centroids: CENTROIDS })),
             ];
-            windows.chain(others).collect()
+            windows.chain(files).chain(others).collect()
         }
     };
     // Only centroids are left out, and they expect nothing: places stay those of `expected`.

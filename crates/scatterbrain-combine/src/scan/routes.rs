@@ -21,6 +21,7 @@
 //! [`BLOCK`] positions, and what is behind it is scanned in order. Rows that see fewer than [`FIRST`] keys have no clusters.
 
 use super::store::{Codes, NO_KEY, Store};
+use crate::metric::{Metric, one_a_stretch};
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel::QUAD;
 use scatterbrain_core::tile::KeyHead;
@@ -167,7 +168,7 @@ impl Epoch {
         let seen = metric.apply(head.key.head_rows(end));
         let seen = Matrix::new("keys", &seen, end, head.key.cols())?;
         let count = ((1.4 * (start as f64).sqrt()) as usize).clamp(1, start);
-        let fitted = some(seen.head_rows(start), count * FITTED);
+        let fitted = one_a_stretch(seen.head_rows(start), count * FITTED);
         let fitted = Matrix::new("keys", &fitted, fitted.len() / seen.cols(), seen.cols())?;
         let (kmeans, _) = KMeans::fit(head.level, fitted, head.scale, count, Seed(0))?;
         let cluster = kmeans.nearest(head.level, seen)?;
@@ -190,45 +191,10 @@ impl Epoch {
     }
 }
 
-/// A row of each of up to `count` equal stretches, at a place of its own in each: even steps would miss whole clusters of
-/// rows that recur.
-fn some(rows: Matrix<'_>, count: usize) -> Vec<f32> {
-    let count = count.min(rows.rows());
-    let mut rng = Seed(0).stream(1);
-    let start = |s: usize| s * rows.rows() / count;
-    let place = |s: usize| start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize;
-    (0..count).map(place).flat_map(|i| rows.row(i)).copied().collect()
-}
-
-/// ρ over its largest, and that.
-struct Metric {
-    weights: Vec<f32>,
-    size: f64,
-}
-
-/// Of the sampled queries that see no key from `end` on; all ones where there is none.
+/// Of the sampled queries that see no key from `end` on.
 fn metric(head: &KeyHead<'_>, end: usize) -> Metric {
-    let d = head.key.cols();
-    let (mut squares, mut rows) = (vec![0.0f64; d], 0.0f64);
-    for (row, _) in head.queries.rows.chunks_exact(d).zip(head.queries.ends).filter(|(_, e)| **e as usize <= end) {
-        squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x).powi(2));
-        rows += 1.0;
-    }
-    let top = squares.iter().copied().fold(0.0, f64::max);
-    if top == 0.0 {
-        return Metric { weights: vec![1.0; d], size: 1.0 };
-    }
-    Metric { weights: squares.iter().map(|x| (x / top).sqrt() as f32).collect(), size: (top / rows).sqrt() }
-}
-
-impl Metric {
-    fn apply(&self, rows: Matrix<'_>) -> Vec<f32> {
-        let mut out = vec![0.0; rows.rows() * rows.cols()];
-        for (out, row) in out.chunks_exact_mut(rows.cols()).zip(rows.iter()) {
-            out.iter_mut().zip(row).zip(&self.weights).for_each(|((out, x), w)| *out = x * w);
-        }
-        out
-    }
+    let queries = head.queries.rows.chunks_exact(head.key.cols()).zip(head.queries.ends);
+    Metric::new(head.key.cols(), queries.filter(|(_, e)| **e as usize <= end).map(|(row, _)| row))
 }
 
 /// What is known of the clusters from the keys before `start`.

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
 use scatterbrain_combine::{
-    ClusteredSupport, HashSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport,
-    SortedLshSupport,
+    ClusteredSupport, HashSupport, InvertedFileSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground,
+    SmyrfSupport, SortedLshSupport,
 };
 use scatterbrain_core::tile::{Background, Head, KeyHead, QuerySample, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
@@ -19,7 +19,7 @@ use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, spars
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 14;
+pub const SUPPORTS: usize = 15;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
@@ -184,6 +184,7 @@ impl Case {
                     [Arc::new(near), Arc::new(QuantisedTopK::new(8.min(self.m)).unwrap())];
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
+            14 => Arc::new(InvertedFileSupport::new(9.min(self.m)).unwrap().with_clusters(6).unwrap()),
             _ => Arc::new(Full),
         })
     }

@@ -36,14 +36,14 @@ impl QueryCodes {
             for (column, quad) in packed.panel.iter_mut().zip(row.as_chunks().0) {
                 column[lane] = *quad;
             }
-            for [a, b, c, d] in row.as_chunks().0 {
-                let offset = |x: i8, y: i8| i32::from(KEY_CODE) * (i32::from(x) + i32::from(y));
-                let (even, odd) = (offset(*a, *b), offset(*c, *d));
-                let [first, second] = &mut packed.start.halves[lane];
-                *first = first.wrapping_sub(even as i16);
-                *second = second.wrapping_sub(odd as i16);
-                packed.start.whole[lane] -= even + odd;
+            let mut sums = [0i32; QUAD];
+            for quad in row.as_chunks::<QUAD>().0 {
+                sums.iter_mut().zip(quad).for_each(|(sum, code)| *sum += i32::from(*code));
             }
+            let [even, odd] = [sums[0] + sums[1], sums[2] + sums[3]].map(|sum| -i32::from(KEY_CODE) * sum);
+            // A half holds 16 bits, wrapped.
+            packed.start.halves[lane] = [even as i16, odd as i16];
+            packed.start.whole[lane] = even + odd;
         }
         packed
     }

@@ -1,0 +1,50 @@
+//! Products of rows by their codes of 8 bits.
+
+use scatterbrain_blocks::Score;
+use scatterbrain_core::kernel::{KEY_CODE, PANEL, QueryCodes, scan};
+use scatterbrain_core::tile::Tile;
+use scatterbrain_core::{Level, Matrix, Result};
+use scatterbrain_hash::QuantisedRows;
+use std::ops::Range;
+
+/// Rows to be multiplied with others, in 7 bits.
+pub(crate) struct QuantisedLogits {
+    /// `code + KEY_CODE`, `[rows, width]`.
+    keys: Vec<u8>,
+    scales: Vec<f32>,
+    width: usize,
+    scale: f32,
+    level: Level,
+}
+
+impl QuantisedLogits {
+    /// Of `key`: products are to be multiplied by `scale`.
+    pub(crate) fn new(level: Level, key: Matrix<'_>, scale: f32) -> Result<Self> {
+        let rows = QuantisedRows::new(level, key, KEY_CODE)?;
+        let keys = rows.codes().iter().map(|code| (code + KEY_CODE) as u8).collect();
+        let (scales, width) = (rows.scales().to_vec(), rows.width());
+        Ok(Self { keys, scales, width, scale, level })
+    }
+
+    /// Approximate scale·q·k of at most [`PANEL`] queries with some of the rows:
+    /// `out[key][PANEL]`.
+    pub(crate) fn products(&self, query: Matrix<'_>, keys: &Range<usize>, out: &mut [f32]) {
+        let rows = QuantisedRows::new(self.level, query, i8::MAX).expect("127 is a code");
+        self.products_of_codes(rows.codes(), rows.scales(), keys, out);
+    }
+
+    /// [`QuantisedLogits::products`] of queries in codes of 8 bits, a row after the other, and their scales.
+    pub(crate) fn products_of_codes(&self, codes: &[i8], scales: &[f32], keys: &Range<usize>, out: &mut [f32]) {
+        let mut scaled = [0.0; PANEL];
+        scaled.iter_mut().zip(scales).for_each(|(scaled, s)| *scaled = s * self.scale);
+        let query = QueryCodes::new(codes, self.width, &scaled[..scales.len()]);
+        let codes = &self.keys[keys.start * self.width..keys.end * self.width];
+        scan(self.level, &query, codes, &self.scales[keys.clone()], out);
+    }
+}
+
+impl Score for QuantisedLogits {
+    fn score(&self, tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, out: &mut [f32]) {
+        self.products(tile.query.slice(rows), keys, out);
+    }
+}
