@@ -18,6 +18,8 @@ const TILE: &str = "crates/scatterbrain-combine/src/tile/mod.rs";
 const LISTS: &str = "crates/scatterbrain-combine/src/tile/lists.rs";
 const GROUP: &str = "crates/scatterbrain-combine/src/group.rs";
 const SCAN: &str = "crates/scatterbrain-combine/src/scan/panel.rs";
+const INVERTED: &str = "crates/scatterbrain-combine/src/inverted/mod.rs";
+const EPOCH: &str = "crates/scatterbrain-combine/src/inverted/epoch.rs";
 const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
@@ -189,6 +191,16 @@ pub(super) const FAULTS: &[Fault] = &[
         "(self.budget - 2 * rank)",
         "(self.budget - rank)",
     ),
+    fault("lists-cut-where-rows-begin", COMBINE, INVERTED, "(from / CHUNK * CHUNK..to)", "(from..to)"),
+    fault("sizes-of-later-keys", COMBINE, EPOCH, "head.key.head_rows(end), start)", "head.key.head_rows(end), end)"),
+    fault(
+        "means-of-later-keys",
+        COMBINE,
+        EPOCH,
+        "first = head.key.head_rows(start)",
+        "first = head.key.head_rows(end)",
+    ),
+    fault("orders-beside-features", COMBINE, GROUP, "true => summary.is_none(),", "true => true,"),
     fault("support-counted-twice-by-a-scan", COMBINE, SCAN, "self.leave_out();", ""),
     fault("hidden-keys-in-a-scan", COMBINE, SCAN, "hide(scan.level, tile, &rows, places, scores)", "()"),
     fault("clusters-chosen-by-later-rows", COMBINE, SCAN, "u16::MAX << lanes.trailing_zeros()", "u16::MAX"),

@@ -12,6 +12,8 @@ const NARROW: usize = 64;
 const LONG: usize = 16384;
 /// Keys a cluster of an inverted file, which is tried on long inputs: on short ones it costs what a scan does.
 const FILED: usize = 32;
+/// Keys that a row reads of one, and bounds of errors on the clustered process.
+const FILES: [(usize, f64); 3] = [(256, 0.03), (1024, 0.015), (4096, 0.008)];
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
@@ -39,6 +41,11 @@ impl Family {
         Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
     }
 
+    fn files(clusters: usize) -> Self {
+        let expected = FILES.iter().map(|file| file.1).collect();
+        Family { expected, ..Self::new(FILES.map(|(keys, _)| Config::InvertedFile { keys, clusters })) }
+    }
+
     fn flat(configs: impl IntoIterator<Item = Config>) -> Self {
         Family { flat: true, ..Self::new(configs) }
     }
@@ -64,9 +71,7 @@ pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
             // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
             let alone = if m >= LONG { Some(windows(0)) } else { None };
             let windows = alone.into_iter().chain([windows(CENTROIDS)]);
-            let file =
-                |clusters| Family::new([128, 64, 16].map(|keys| Config::InvertedFile { keys: m / keys, clusters }));
-            let files = if m >= LONG { Some(file(m / FILED)) } else { None };
+            let files = if m >= LONG { Some(Family::files(m / FILED)) } else { None };
             let others = [
                 Family::scans(),
                 Family::flat([Config::Uniform]),
