@@ -90,7 +90,9 @@ impl Epoch {
         self.router.meet(&routed, |Meeting { rows, cell, clusters, scores }| {
             let here = kernel::lane_tops(self.level, scores, &self.log_counts[clusters.clone()]);
             tops[*cell].extend_from_slice(&here[..rows.len()]);
-            rows.iter().zip(&here).for_each(|(&row, top)| least[row as usize] = least[row as usize].max(top + LEAST));
+            rows.iter()
+                .zip(&here)
+                .for_each(|(&row, top)| least[row as usize] = least[row as usize].max(top + LEAST.ln()));
         });
         for (rows, tops) in routed.by_cell.iter_mut().zip(&tops) {
             let mut tops = tops.iter();
