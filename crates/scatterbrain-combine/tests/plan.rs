@@ -24,8 +24,8 @@ const CONFIGS: [Config; 12] = [
     Config::Scan { keys: 64, steps: 127, skip: 0.0 },
     Config::Scan { keys: 32, steps: 63, skip: 0.05 },
     Config::Scan { keys: 16, steps: 31, skip: 0.2 },
-    Config::InvertedFile { keys: 30, clusters: 8, mean: false },
-    Config::InvertedFile { keys: 12, clusters: 3, mean: true },
+    Config::InvertedFile { keys: 30, clusters: 8 },
+    Config::InvertedFile { keys: 12, clusters: 3 },
 ];
 
 /// A plan that no cost overrules, for n queries and m keys in groups of two heads.
@@ -122,12 +122,8 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::QuantisedTopK { keys, centroids } => {
             Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
         }
-        Config::InvertedFile { keys, clusters, mean } => {
-            let file = InvertedFileSupport::new(keys).unwrap().with_clusters(clusters).unwrap();
-            match mean {
-                true => Method::scatterbrain(file, FeatureBackground::new(Constant::new(D).unwrap())),
-                false => Method::sparse(file),
-            }
+        Config::InvertedFile { keys, clusters } => {
+            Method::sparse(InvertedFileSupport::new(keys).unwrap().with_clusters(clusters).unwrap())
         }
         Config::Scan { keys, steps, skip } => Method::low_rank(
             ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap().with_skip(skip).unwrap(),
@@ -372,7 +368,7 @@ fn plans_of_other_inputs_are_refused() {
     refused(LayerPlan { head_dim: 8, ..plan.clone() }, &Mask::causal(), "plan.head_dim");
     let keys = Config::QuantisedTopK { keys: 0, centroids: 4 };
     refused(layer(&[keys; 4], 20, 20, true), &Mask::causal(), "plan.keys");
-    let clusters = Config::InvertedFile { keys: 4, clusters: 0, mean: true };
+    let clusters = Config::InvertedFile { keys: 4, clusters: 0 };
     refused(layer(&[clusters; 4], 20, 20, true), &Mask::causal(), "plan.clusters");
     refused(layer(&[Config::Centroids { centroids: 0 }; 4], 20, 20, true), &Mask::causal(), "plan.centroids");
     // More keys than there are: as many as there are.
@@ -418,11 +414,7 @@ fn config() -> impl Strategy<Value = Config> {
             centroids
         }),
         (count.clone(), 0usize..99).prop_map(|(keys, centroids)| Config::QuantisedTopK { keys, centroids }),
-        (count.clone(), count, any::<bool>()).prop_map(|(keys, clusters, mean)| Config::InvertedFile {
-            keys,
-            clusters,
-            mean
-        }),
+        (count.clone(), count).prop_map(|(keys, clusters)| Config::InvertedFile { keys, clusters }),
     ]
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// | `Centroids` | – | C cluster centroids | 2C |
 /// | `Window` | a window of b keys, the first s keys | centroids of C blocks of keys, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
-/// | `InvertedFile` | b keys of the clusters that matter most to a row | mean of visible values, if asked | b, + 2 |
+/// | `InvertedFile` | b keys of the clusters that matter most to a row | – | b |
 /// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -57,9 +57,6 @@ pub enum Config {
         keys: usize,
         /// Clusters of keys.
         clusters: usize,
-        /// Whether the mean of the visible values stands for the other keys.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        mean: bool,
     },
     /// All pairs in 8 bits, the heavy ones exactly ([`ScanBackground`]).
     Scan {
@@ -126,14 +123,14 @@ impl Config {
         }
     }
 
-    /// Whether the mean of the visible values stands for keys: its totals ask that the rows of a tile be neighbours.
-    pub(crate) fn has_mean(self) -> bool {
+    /// Whether the background's totals ask that the rows of a tile be neighbours.
+    pub(crate) fn wants_neighbours(self) -> bool {
         self.far_field() == Some(FarField::Mean)
     }
 
     fn far_field(self) -> Option<FarField> {
         match self {
-            Config::Uniform | Config::InvertedFile { mean: true, .. } => Some(FarField::Mean),
+            Config::Uniform => Some(FarField::Mean),
             Config::Scan { keys, steps, skip } => Some(FarField::Scan { keys, steps, skip }),
             _ if self.centroids() == 0 => None,
             Config::Window { centroids, .. } => Some(FarField::Blocks(centroids)),
@@ -174,8 +171,8 @@ impl Config {
             Config::QuantisedTopK { keys, centroids } => {
                 Config::QuantisedTopK { keys: fit(keys), centroids: fit(centroids) }
             }
-            Config::InvertedFile { keys, clusters, mean } => {
-                Config::InvertedFile { keys: fit(keys), clusters: fit(clusters), mean }
+            Config::InvertedFile { keys, clusters } => {
+                Config::InvertedFile { keys: fit(keys), clusters: fit(clusters) }
             }
         }
     }
@@ -189,7 +186,7 @@ impl Config {
                 Some(Arc::new(window.with_sinks(sinks)))
             }
             Config::QuantisedTopK { keys, .. } => Some(Arc::new(QuantisedTopK::new(keys)?)),
-            Config::InvertedFile { keys, clusters, .. } => {
+            Config::InvertedFile { keys, clusters } => {
                 Some(Arc::new(InvertedFileSupport::new(keys)?.with_clusters(clusters)?))
             }
         })

@@ -54,7 +54,6 @@ const ROUTED: f64 = 0.6;
 const FILED: f64 = 300.0;
 const READ: f64 = 1000.0;
 const READING: f64 = 2.0;
-const READING_ALONE: f64 = 9.0;
 const CLUSTERED: f64 = 0.06;
 const COPIED: f64 = 3.0;
 const SUM: f64 = 0.4;
@@ -135,7 +134,7 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         let ragged = if shape.dense || centroids == 0 { 0.0 } else { shape.ragged(centroids) * shape.weight() };
         of_all += shape.n as f64 * (listed - block + ragged * (PANEL - 1) as f64);
     }
-    if let Config::InvertedFile { keys, mean: false, .. } = config {
+    if let Config::InvertedFile { keys, .. } = config {
         // A panel goes through what any of its rows reads, and here they have nothing in common.
         of_all += shape.n as f64 * (keys as f64).min(shape.seen()) * shape.gathered() * (PANEL - 1) as f64;
     }
@@ -175,11 +174,9 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
         Config::Window { keys, sinks, .. } => {
             Time { setup: 0.0, rows: n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair }
         }
-        Config::InvertedFile { clusters, mean, .. } => {
-            // Beside a background rows are taken as they come, and those of a panel read different lists.
-            let reading = if mean { READING_ALONE } else { READING };
+        Config::InvertedFile { clusters, .. } => {
             let routed = (clusters as f64).sqrt() * d * ROUTED;
-            let rows = n * (routed + READ) + pairs * share * reading * shape.gathered();
+            let rows = n * (routed + READ) + pairs * share * READING * shape.gathered();
             Time { setup: m * (routed + FILED), rows }
         }
         Config::QuantisedTopK { .. } => {
@@ -203,7 +200,7 @@ fn routes(shape: &Shape) -> Time {
 fn background(config: Config, shape: &Shape, share: f64) -> Time {
     let Shape { n, m, d, d_v, pairs, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
-    let mean = config.has_mean();
+    let mean = config == Config::Uniform;
     let count = if mean { 1.0 } else { config.centroids() as f64 };
     if count == 0.0 {
         return Time { setup: 0.0, rows: 0.0 };

@@ -41,9 +41,9 @@ impl Family {
         Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
     }
 
-    fn files(clusters: usize, mean: bool) -> Self {
+    fn files(clusters: usize) -> Self {
         let expected = FILES.iter().map(|file| file.1).collect();
-        Family { expected, ..Self::new(FILES.map(|(keys, _)| Config::InvertedFile { keys, clusters, mean })) }
+        Family { expected, ..Self::new(FILES.map(|(keys, _)| Config::InvertedFile { keys, clusters })) }
     }
 
     fn flat(configs: impl IntoIterator<Item = Config>) -> Self {
@@ -71,8 +71,7 @@ pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
             // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
             let alone = if m >= LONG { Some(windows(0)) } else { None };
             let windows = alone.into_iter().chain([windows(CENTROIDS)]);
-            let files =
-                if m >= LONG { [false, true].map(|mean| Family::files(m / FILED, mean)).into() } else { Vec::new() };
+            let files = if m >= LONG { Some(Family::files(m / FILED)) } else { None };
             let others = [
                 Family::scans(),
                 Family::flat([Config::Uniform]),
