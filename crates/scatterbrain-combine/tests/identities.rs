@@ -9,6 +9,7 @@ mod common;
 
 use common::{BACKGROUNDS, Case, SUPPORTS, case};
 use proptest::prelude::*;
+use rayon::prelude::*;
 use scatterbrain_combine::{Method, Options, attend, dense_matrix};
 
 const ROUNDING: f64 = 1.0 / (1u64 << 24) as f64;
@@ -113,14 +114,13 @@ fn cases_that_once_failed() {
 
 #[test]
 fn each_pair_of_support_and_background_at_least_once() {
-    for support in 0..SUPPORTS {
-        for background in 0..BACKGROUNDS {
-            for (n, m, causal) in [(97, 97, true), (33, 130, false), (150, 70, true)] {
-                let seed = (support * 31 + background) as u64;
-                check_case(&Case { n, m, causal, seed, ..Case::plain() }, support, background);
-            }
+    let pairs = (0..SUPPORTS * BACKGROUNDS).into_par_iter();
+    pairs.map(|pair| (pair / BACKGROUNDS, pair % BACKGROUNDS)).for_each(|(support, background)| {
+        for (n, m, causal) in [(97, 97, true), (33, 130, false), (150, 70, true)] {
+            let seed = (support * 31 + background) as u64;
+            check_case(&Case { n, m, causal, seed, ..Case::plain() }, support, background);
         }
-    }
+    });
 }
 
 #[test]
