@@ -30,6 +30,7 @@ mod inverted;
 mod merge;
 mod method;
 mod metric;
+mod moments;
 pub mod plan;
 mod quantised;
 mod scan;

@@ -26,15 +26,9 @@ impl QuantisedLogits {
         Ok(Self { keys, scales, width, scale, level })
     }
 
-    /// Approximate scale·q·k of at most [`PANEL`] queries with some of the rows:
-    /// `out[key][PANEL]`.
-    pub(crate) fn products(&self, query: Matrix<'_>, keys: &Range<usize>, out: &mut [f32]) {
-        let rows = QuantisedRows::new(self.level, query, i8::MAX).expect("127 is a code");
-        self.products_of_codes(rows.codes(), rows.scales(), keys, out);
-    }
-
-    /// [`QuantisedLogits::products`] of queries in codes of 8 bits, a row after the other, and their scales.
-    pub(crate) fn products_of_codes(&self, codes: &[i8], scales: &[f32], keys: &Range<usize>, out: &mut [f32]) {
+    /// Approximate scale·q·k of at most [`PANEL`] queries, by their codes of 8 bits, a row after the other, and scales, with
+    /// some of the rows: `out[key][PANEL]`.
+    pub(crate) fn products(&self, codes: &[i8], scales: &[f32], keys: &Range<usize>, out: &mut [f32]) {
         let mut scaled = [0.0; PANEL];
         scaled.iter_mut().zip(scales).for_each(|(scaled, s)| *scaled = s * self.scale);
         let query = QueryCodes::new(codes, self.width, &scaled[..scales.len()]);
@@ -45,6 +39,7 @@ impl QuantisedLogits {
 
 impl Score for QuantisedLogits {
     fn score(&self, tile: &Tile<'_>, rows: Range<usize>, keys: &Range<usize>, out: &mut [f32]) {
-        self.products(tile.query.slice(rows), keys, out);
+        let rows = QuantisedRows::new(self.level, tile.query.slice(rows), i8::MAX).expect("127 is a code");
+        self.products(rows.codes(), rows.scales(), keys, out);
     }
 }

@@ -124,7 +124,9 @@ fn methods_that_see_the_future_say_so() {
 #[test]
 fn bits_do_not_depend_on_threads_or_batch_mates() {
     let case = Case { batch: 2, n: 190, m: 170, d: D, lengths: true, seed: 5, ..Case::plain() };
-    for (support, background) in [(1, 2), (4, 1), (5, 0), (8, 3), (3, 6), (0, 1), (9, 0), (11, 9), (3, 9), (12, 8)] {
+    for (support, background) in
+        [(1, 2), (4, 1), (5, 0), (8, 3), (3, 6), (0, 1), (9, 0), (11, 9), (3, 9), (12, 8), (14, 0), (14, 5)]
+    {
         for causal in [false, true] {
             let case = Case { causal, ..case.clone() };
             let method = case.method(support, background);

@@ -138,6 +138,23 @@ fn check_earlier_rows(n: usize, before: &[f32], value: &[f32], clusters: usize) 
 }
 
 #[test]
+fn rows_are_what_they_were_when_tokens_are_appended() {
+    let rows = groups(1500, 40, Seed(6));
+    let value = Seed(7).stream(0).normals(1500 * D);
+    let method = Method::sparse(InvertedFileSupport::new(90).unwrap().with_clusters(300).unwrap());
+    let run = |n: usize| {
+        let rows = Tensor::f32("rows", &rows[..n * D], [1, 1, n, D]).unwrap();
+        let value = Tensor::f32("value", &value[..n * D], [1, 1, n, D]).unwrap();
+        attend(&rows, &rows, &value, &Mask::causal(), &method, &Options::default()).unwrap().output
+    };
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let all = run(1500);
+    for n in [100, 128, 700, 1024, 1025] {
+        assert_eq!(bits(&run(n)), bits(&all[..n * D]), "{n} tokens");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_an_error() {
     let file = InvertedFileSupport::new;
     assert!(file(0).unwrap_err().to_string().starts_with("budget: "));

@@ -258,8 +258,8 @@ pub trait Support: Send + Sync + Debug {
 pub trait Select: Send + Sync {
     /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
     /// No pair may be in two of them. Passes apply where every row sees the same keys, where the support declares
-    /// [`Causality::SelectionSeesFuture`], or with [`Select::any_order`]: elsewhere the queries are taken once, as they come, and [`Select::select`]
-    /// gives all their keys.
+    /// [`Causality::SelectionSeesFuture`], or with [`Select::any_order`]: elsewhere the queries are taken once, as they come,
+    /// and [`Select::select`] gives all their keys.
     ///
     /// With more than one pass, a row's keys must not depend on the other rows of its tile.
     fn passes(&self) -> usize {
@@ -271,9 +271,9 @@ pub trait Select: Send + Sync {
         None
     }
 
-    /// Whether [`Select::order`] may be followed under masks too where there is no background, though the choice is strictly causal: a row's blocks are
-    /// its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows share its tile does not show
-    /// in its bits.
+    /// Whether [`Select::order`] may be followed under masks too, though the choice is strictly causal, where there is no
+    /// background: a row's blocks are its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows
+    /// share its tile does not show in its bits.
     fn any_order(&self) -> bool {
         false
     }

@@ -3,6 +3,7 @@
 use super::LEAST;
 use super::router::{BATCH, Meeting, Router};
 use crate::metric::{Metric, one_a_stretch};
+use crate::moments::Moments;
 use rayon::prelude::*;
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel;
@@ -57,14 +58,14 @@ impl Epoch {
         let (mut members, offsets) = by_cluster(&used.cluster, count);
         members.truncate(offsets[count] as usize);
         let first = head.key.head_rows(start);
-        let (means, counts) = means(first, &used.cluster, count);
-        let cell_of = used.cluster[..start].iter().map(|&c| used.cell_of[c as usize]).collect::<Vec<_>>();
-        let (cells, _) = self::means(first, &cell_of, used.ends.len() - 1);
-        let matrix = |rows| Matrix::new("means", rows, <[f32]>::len(rows) / head.key.cols(), head.key.cols());
-        let (means, cells) = (matrix(&means)?, matrix(&cells)?);
-        let router =
-            Router::new(head.level, head.scale, (cells, vec![0.0; cells.rows()]), means, used.ends, QUERY_PROBES)?;
-        let log_counts = counts.iter().map(|&n| (n as f32).ln()).collect();
+        let moments = Moments::new(first, &used.cluster, count);
+        let cell: Vec<u32> = used.cluster[..start].iter().map(|&c| used.cell_of[c as usize]).collect();
+        let cells = used.ends.len() - 1;
+        let (means, middles) = (moments.means(), Moments::new(first, &cell, cells).means());
+        let means = Matrix::new("means", &means, count, first.cols())?;
+        let middles = Matrix::new("means", &middles, cells, first.cols())?;
+        let router = Router::new(head.level, head.scale, (middles, vec![0.0; cells]), means, used.ends, QUERY_PROBES)?;
+        let log_counts = moments.counts.iter().map(|n| n.ln() as f32).collect();
         Ok(Self { start, cluster: used.cluster, members, offsets, log_counts, router, level: head.level })
     }
 
@@ -90,9 +91,7 @@ impl Epoch {
         self.router.meet(&routed, |Meeting { rows, cell, clusters, scores }| {
             let here = kernel::lane_tops(self.level, scores, &self.log_counts[clusters.clone()]);
             tops[*cell].extend_from_slice(&here[..rows.len()]);
-            rows.iter()
-                .zip(&here)
-                .for_each(|(&row, top)| least[row as usize] = least[row as usize].max(top + LEAST.ln()));
+            rows.iter().zip(&here).for_each(|(&row, top)| least[row as usize] = least[row as usize].max(top + LEAST));
         });
         for (rows, tops) in routed.by_cell.iter_mut().zip(&tops) {
             let mut tops = tops.iter();
@@ -115,11 +114,11 @@ impl Epoch {
     }
 }
 
-/// Some queries that see no key from `end` on.
+/// Some queries that see no key from `end` on, whatever stands behind them.
 fn queries<'a>(head: &Head<'a>, end: usize) -> impl Iterator<Item = &'a [f32]> {
     let (query, mask) = (head.query, head.mask);
     let seeing = move |&i: &usize| (1..=end).contains(&mask.range(i).end);
-    (0..query.rows()).step_by(query.rows().div_ceil(QUERIES)).filter(seeing).map(move |i| query.row(i))
+    (0..query.rows()).filter(seeing).step_by(end.div_ceil(QUERIES)).map(move |i| query.row(i))
 }
 
 /// The nearest centroid of each key, of those of its cells.
@@ -176,17 +175,4 @@ impl Used {
         }
         Self { cluster: cluster.iter().map(|&c| number[c as usize]).collect(), count, cell_of, ends }
     }
-}
-
-/// Means of rows by cluster, and how many there are.
-fn means(rows: Matrix<'_>, cluster: &[u32], count: usize) -> (Vec<f32>, Vec<u32>) {
-    let d = rows.cols();
-    let (mut sums, mut counts) = (vec![0.0f64; count * d], vec![0u32; count]);
-    for (row, &c) in rows.iter().zip(cluster) {
-        let c = c as usize;
-        counts[c] += 1;
-        sums[c * d..(c + 1) * d].iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-    }
-    let mean = |(row, n): (&[f64], &u32)| row.iter().map(|x| (x / f64::from(*n)) as f32).collect::<Vec<_>>();
-    (sums.chunks_exact(d).zip(&counts).flat_map(mean).collect(), counts)
 }

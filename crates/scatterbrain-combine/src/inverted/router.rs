@@ -76,7 +76,7 @@ impl Router {
         let mut by_cell = vec![Vec::new(); count];
         for (panel, first) in rows.codes().chunks(rows.width() * PANEL).zip((0..).step_by(PANEL)) {
             let lanes = panel.len() / rows.width();
-            self.cells.products_of_codes(panel, &rows.scales()[first..first + lanes], &(0..count), &mut scores);
+            self.cells.products(panel, &rows.scales()[first..first + lanes], &(0..count), &mut scores);
             for (scores, offset) in scores.as_chunks_mut::<PANEL>().0.iter_mut().zip(&self.offsets) {
                 scores.iter_mut().for_each(|score| *score += offset);
             }
@@ -103,7 +103,7 @@ impl Router {
                     codes.extend_from_slice(rows.row(row as usize));
                     scales.push(rows.scales()[row as usize]);
                 }
-                self.clusters.products_of_codes(&codes, &scales, &clusters, &mut scores);
+                self.clusters.products(&codes, &scales, &clusters, &mut scores);
                 meet(&Meeting { rows: listed, cell, clusters: clusters.clone(), scores: &scores });
             }
         }

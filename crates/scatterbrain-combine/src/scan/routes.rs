@@ -22,6 +22,7 @@
 
 use super::store::{Codes, NO_KEY, Store};
 use crate::metric::{Metric, one_a_stretch};
+use crate::moments::Moments;
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel::QUAD;
 use scatterbrain_core::tile::KeyHead;
@@ -236,52 +237,6 @@ impl Stats {
             spread: (0..count).map(spread).collect(),
             value_sizes: value_sizes.iter().zip(&keys.counts).map(|(s, n)| (s / n.max(1.0)) as f32).collect(),
         }
-    }
-}
-
-/// Sums of the rows of each cluster.
-struct Moments {
-    counts: Vec<f64>,
-    /// `[clusters, cols]`.
-    sums: Vec<f64>,
-    /// Σ |x|².
-    squares: Vec<f64>,
-    cols: usize,
-}
-
-impl Moments {
-    fn new(rows: Matrix<'_>, cluster: &[u32], count: usize) -> Self {
-        let cols = rows.cols();
-        let mut this =
-            Self { counts: vec![0.0; count], sums: vec![0.0; count * cols], squares: vec![0.0; count], cols };
-        for (row, &c) in rows.iter().zip(cluster) {
-            let c = c as usize;
-            this.counts[c] += 1.0;
-            let mut square = 0.0f64;
-            for (sum, x) in this.sums[c * cols..(c + 1) * cols].iter_mut().zip(row) {
-                let x = f64::from(*x);
-                *sum += x;
-                square += x * x;
-            }
-            this.squares[c] += square;
-        }
-        this
-    }
-
-    fn means(&self) -> Vec<f32> {
-        let rows = self.sums.chunks_exact(self.cols).zip(&self.counts);
-        rows.flat_map(|(row, n)| row.iter().map(move |x| (x / n.max(1.0)) as f32)).collect()
-    }
-
-    /// Mean |x − x̄|² of each cluster, and of `prior` members more that are like all.
-    fn variances(&self, prior: f64) -> Vec<f64> {
-        let sum = |c: usize| {
-            let square: f64 = self.sums[c * self.cols..(c + 1) * self.cols].iter().map(|x| x * x).sum();
-            (self.squares[c] - square / self.counts[c].max(1.0)).max(0.0)
-        };
-        let sums: Vec<f64> = (0..self.counts.len()).map(sum).collect();
-        let all = sums.iter().sum::<f64>() / self.counts.iter().sum::<f64>();
-        sums.iter().zip(&self.counts).map(|(sum, n)| (sum + prior * all) / (n + prior).max(1.0)).collect()
     }
 }
 
