@@ -3,6 +3,7 @@
 mod common;
 
 use common::Case;
+use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::to_dense_mask;
 use scatterbrain_combine::{InvertedFileSupport, Method, Options, attend};
 use scatterbrain_core::tile::Head;
@@ -151,6 +152,39 @@ fn rows_are_what_they_were_when_tokens_are_appended() {
     let all = run(1500);
     for n in [100, 128, 700, 1024, 1025] {
         assert_eq!(bits(&run(n)), bits(&all[..n * D]), "{n} tokens");
+    }
+}
+
+#[test]
+fn finite_rows_of_any_size_give_finite_outputs_on_any_number_of_threads() {
+    let n = 1500;
+    let plain = groups(n, 40, Seed(8));
+    let value = Seed(9).stream(0).normals(n * D);
+    let times = |factor: f32| plain.iter().map(|x| x * factor).collect::<Vec<_>>();
+    // A later key beside which all others are nothing, and one of the first.
+    let lone = |at: usize| {
+        let mut key = plain.clone();
+        key[at * D..(at + 1) * D].fill(1e17);
+        key
+    };
+    let keys =
+        [times(0.0), times(1e-41), times(1e-30), times(100.0), times(1e15), vec![1.0; n * D], lone(5), lone(1200)];
+    for (case, key) in keys.iter().enumerate() {
+        for (mask, m) in [(Mask::causal(), n), (Mask::default(), n), (Mask::causal(), 900), (Mask::default(), 1)] {
+            let budget = 60.min(m);
+            let method = Method::sparse(InvertedFileSupport::new(budget).unwrap().with_clusters(1000).unwrap());
+            let run = |threads: usize| {
+                let query = Tensor::f32("query", &plain, [1, 1, n, D]).unwrap();
+                let key = Tensor::f32("key", &key[..m * D], [1, 1, m, D]).unwrap();
+                let value = Tensor::f32("value", &value[..m * D], [1, 1, m, D]).unwrap();
+                let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let options = Options { scale: Some(3.0), ..Options::default() };
+                pool.install(|| attend(&query, &key, &value, &mask, &method, &options).unwrap().output)
+            };
+            let output = run(1);
+            assert!(output.iter().all(|x| x.is_finite() && x.abs() < 10.0), "keys {case}, m = {m}");
+            assert!(output.iter().zip(run(3)).all(|(x, y)| x.to_bits() == y.to_bits()), "keys {case}, m = {m}");
+        }
     }
 }
 
