@@ -354,6 +354,45 @@ fn a_nan_in_a_query_is_left_out_of_the_plan() {
 }
 
 #[test]
+fn groups_far_apart_in_a_long_input_get_an_inverted_file() {
+    // Row i is of group i mod 256: no window sees its own.
+    let (n, groups) = (16384, 256);
+    let (centres, noise) = (SEED.stream(3).normals(groups * D), SEED.stream(4).normals(n * D));
+    let row = |i: usize| (0..D).map(move |c| (i, c));
+    let rows: Vec<f32> =
+        (0..n).flat_map(row).map(|(i, c)| 2.0 * centres[i % groups * D + c] + 0.2 * noise[i * D + c]).collect();
+    let data = Data { query: rows.clone(), key: rows.clone(), ..Data::new(1, n, n) };
+    let options = PlanOptions { request: Request::Error(0.05), seed: Some(SEED), ..PlanOptions::default() };
+    let options_of_call = Options { scale: Some(1.0), ..Options::default() };
+    let mask = Mask::causal();
+    let (planned, output) = data.with(|q, k, v| {
+        let planned = plan(q, k, v, &mask, &options, &options_of_call).unwrap();
+        let output = attend(q, k, v, &mask, &Method::planned(planned.clone()), &options_of_call).unwrap().output;
+        (planned, output)
+    });
+    let head = planned.heads[0];
+    assert!(matches!(head.config, Config::InvertedFile { .. }) && head.error_bound <= 0.05, "{head:?}");
+    let error = |i: usize| {
+        let row = |x: usize| rows[x * D..(x + 1) * D].iter().map(|x| f64::from(*x));
+        let logit = |j: usize| row(i).zip(row(j)).map(|(x, y)| x * y).sum::<f64>();
+        let logits: Vec<f64> = (0..=i).map(logit).collect();
+        let top = logits.iter().copied().fold(f64::MIN, f64::max);
+        let (mut sum, mut exact) = (0.0, [0.0; D]);
+        for (j, logit) in logits.iter().enumerate() {
+            let weight = (logit - top).exp();
+            sum += weight;
+            (0..D).for_each(|c| exact[c] += weight * f64::from(data.value[j * D + c]));
+        }
+        let square = |of: &dyn Fn(usize) -> f64| (0..D).map(|c| of(c).powi(2)).sum::<f64>();
+        let difference = square(&|c| exact[c] / sum - f64::from(output[i * D + c]));
+        (difference / square(&|c| exact[c] / sum)).sqrt()
+    };
+    let errors: Vec<f64> = (0..n).step_by(61).map(error).collect();
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    assert!(mean <= 0.05, "{mean}");
+}
+
+#[test]
 fn plans_of_other_inputs_are_refused() {
     let data = Data::new(4, 20, 20);
     let plan = layer(&CONFIGS[..4], 20, 20, true);

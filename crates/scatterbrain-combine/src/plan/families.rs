@@ -10,7 +10,7 @@ const SINKS: usize = 4;
 const NARROW: usize = 64;
 /// From so many keys on windows are tried without centroids too.
 const LONG: usize = 16384;
-/// Keys a cluster of an inverted file, which is tried on long inputs: on short ones it costs what a scan does.
+/// Keys a cluster of an inverted file, which is tried from [`LONG`] keys on.
 const FILED: usize = 32;
 /// Keys that a row reads of one, and bounds of errors on the clustered process.
 const FILES: [(usize, f64); 3] = [(256, 0.03), (1024, 0.015), (4096, 0.008)];
