@@ -8,9 +8,9 @@ use super::cost::Shape;
 const SINKS: usize = 4;
 /// The narrowest window.
 const NARROW: usize = 64;
-/// From so many keys on windows are tried without centroids too.
+/// From so many keys on windows are tried without centroids too, and inverted files.
 const LONG: usize = 16384;
-/// Keys a cluster of an inverted file, which is tried from [`LONG`] keys on.
+/// Keys a cluster of an inverted file.
 const FILED: usize = 32;
 /// Keys that a row reads of one, and bounds of errors on the clustered process.
 const FILES: [(usize, f64); 3] = [(256, 0.03), (1024, 0.015), (4096, 0.008)];
