@@ -22,6 +22,7 @@ const INVERTED: &str = "crates/scatterbrain-combine/src/inverted/mod.rs";
 const EPOCH: &str = "crates/scatterbrain-combine/src/inverted/epoch.rs";
 const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
+const EXP2: &str = "crates/scatterbrain-core/src/kernel/exp2.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
 const SUMMARY: &str = "crates/scatterbrain-features/src/summary.rs";
@@ -125,6 +126,14 @@ pub(super) const FAULTS: &[Fault] = &[
         CLUSTERS,
         "if dense && group.len() >= DENSE_ROWS {",
         "let _ = dense;\n            if group.len() >= DENSE_ROWS {",
+    ),
+    fault("subnormal-weights", CORE, EXP2, "const SMALLEST: f32 = -126.0;", "const SMALLEST: f32 = -127.0;"),
+    fault(
+        "subnormal-differences",
+        CORE,
+        SOFTMAX,
+        "let something = simd.greater_than_f32s(relative, simd.splat_f32s(NOTHING));",
+        "let something = simd.greater_than_f32s(relative, simd.splat_f32s(-126.0));",
     ),
     fault("softmax-not-rescaled", CORE, SOFTMAX, "*sum = simd.mul_f32s(*sum, *rescale);", ""),
     fault(

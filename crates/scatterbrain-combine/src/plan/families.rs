@@ -8,12 +8,14 @@ use super::cost::Shape;
 const SINKS: usize = 4;
 /// The narrowest window.
 const NARROW: usize = 64;
-/// From so many keys on windows are tried without centroids too, and inverted files.
-const LONG: usize = 16384;
+/// From so many keys on windows are tried without centroids too.
+pub(super) const LONG: usize = 16384;
+/// From so many keys on inverted files are tried.
+const MANY: usize = 4096;
 /// Keys a cluster of an inverted file.
 const FILED: usize = 32;
 /// Keys that a row reads of one, and bounds of errors on the clustered process.
-const FILES: [(usize, f64); 3] = [(256, 0.03), (1024, 0.015), (4096, 0.008)];
+const FILES: [(usize, f64); 4] = [(256, 0.03), (512, 0.02), (1024, 0.015), (4096, 0.008)];
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
@@ -71,7 +73,7 @@ pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
             // A row goes through the keys of a block's ragged end: on long inputs more than a narrow window has.
             let alone = if m >= LONG { Some(windows(0)) } else { None };
             let windows = alone.into_iter().chain([windows(CENTROIDS)]);
-            let files = if m >= LONG { Some(Family::files(m / FILED)) } else { None };
+            let files = if m >= MANY { Some(Family::files(m / FILED)) } else { None };
             let others = [
                 Family::scans(),
                 Family::flat([Config::Uniform]),

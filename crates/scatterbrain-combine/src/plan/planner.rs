@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// Rows sampled a head where [`PlanOptions::rows`] is not given: such a part of all in whole panels, within these limits.
 const ROWS_PART: usize = 80;
 const FEWEST_ROWS: usize = 48;
-const MOST_ROWS: usize = 256;
+const MOST_ROWS: usize = 512;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
 /// Steps of the search for the price of an error.
@@ -71,7 +71,7 @@ pub struct PlanOptions {
     pub request: Request,
     /// Of the sampled rows and of k-means; the same seed gives the same plan for any number of threads.
     pub seed: Option<Seed>,
-    /// Rows to sample a head and batch entry; some n/80, but at least 48 and at most 256, where absent, or fewer where
+    /// Rows to sample a head and batch entry; some n/80, but at least 48 and at most 512, where absent, or fewer where
     /// `effort` asks for it.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it; the

@@ -8,7 +8,7 @@
 
 use super::config::Config;
 use super::cost;
-use super::families::{Family, SCAN};
+use super::families::{Family, LONG, SCAN};
 use super::planner::Planner;
 use super::trial::{Group, Outcome};
 use super::{HeadPlan, WORTH};
@@ -23,7 +23,8 @@ const FAR: f64 = 6.0;
 
 /// The search for what keeps an error of one head.
 ///
-/// Windows are tried before scans, which they may save, but leave enough for the scan that most heads end with.
+/// Windows and inverted files are tried before scans, which they may save, but leave enough for the scan that most heads
+/// end with; of long inputs only windows do, as a scan spares little beside an inverted file.
 pub(super) struct Search<'a, 'b, 'c> {
     pub planner: &'a Planner<'a>,
     pub group: &'a mut Group<'c>,
@@ -109,10 +110,13 @@ impl<'c> Search<'_, '_, 'c> {
         let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
         let prepared = self.group.has(parts) || scan && self.effort.scanned;
         let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
-        let reserve = match config {
-            Config::Window { .. } if planner.least_cost(SCAN) < best.cost => self.cost_of_scan(),
-            _ => 0.0,
+        let before_scans = match config {
+            Config::Window { .. } => true,
+            Config::InvertedFile { .. } => planner.shape.m < LONG,
+            _ => false,
         };
+        let may_scan = before_scans && planner.least_cost(SCAN) < best.cost;
+        let reserve = if may_scan { self.cost_of_scan() } else { 0.0 };
         if cost(planner.rows) + reserve > self.effort.left {
             return Ok(None);
         }

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Fractions between the first keys of neighbouring clusters: a multiple of four, and no part of the period of fractions.
 const FRACTIONS: usize = 92;
 
+/// log₂ of what weights of a piece are shrunk to at least; else they are nothing.
+const NOTHING: f32 = -40.0;
+
 /// Memory that the panels of a tile use in turn.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -371,9 +374,15 @@ fn empty(sums: &mut [i32], to: &mut [f32]) {
     to.iter_mut().zip(sums).for_each(|(to, sum)| *to += std::mem::take(sum) as f32);
 }
 
-/// 2^(from − to), 0 where `from` is −∞.
+/// 2^(from − to), 0 where that is nothing: weights must not become subnormal.
 fn shrink(from: f32, to: f32) -> f32 {
-    if from == to || from == f32::NEG_INFINITY { f32::from(from == to) } else { kernel::exp2(from - to) }
+    if from == to {
+        1.0
+    } else if from - to < NOTHING {
+        0.0
+    } else {
+        kernel::exp2(from - to)
+    }
 }
 
 /// Pieces of `places` of [`CHUNK`], the last shorter.
