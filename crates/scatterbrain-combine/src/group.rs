@@ -163,12 +163,13 @@ impl QueryRows<'_> {
 ///
 /// A support's own orders bring rows that share keys together; under a mask, which keys a row then meets in which order
 /// depends on later tokens, so only a support whose choice sees the future anyway is free to use them, or one whose blocks
-/// are each row's own, without a background: features of a row may be scaled by what rows of its tile have in common. The
-/// totals of a background still want neighbours, so they get a pass of their own.
+/// are each row's own, without a background or with one that is each row's own too: features of a row may be scaled by what
+/// rows of its tile have in common. The totals of other backgrounds still want neighbours, so they get a pass of their own.
 fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Summary>, mask: &HeadMask<'_>) -> Visits {
     let once = Visits { rounds: None, totals: false };
     let Some((support, select)) = support else { return once };
-    if summary.is_some_and(Summary::extends) {
+    let by_row = summary.is_some_and(|summary| summary.by_row());
+    if summary.is_some_and(Summary::extends) || by_row && select.passes() > 1 {
         return once;
     }
     if mask.is_dense() {
@@ -176,11 +177,11 @@ fn visits(support: Option<(&dyn Support, &dyn Select)>, summary: Option<&dyn Sum
     }
     // An order may be dear to make, and a trial of a few rows needs none.
     let ordered = match select.any_order() {
-        true => summary.is_none(),
+        true => summary.is_none() || by_row,
         false => support.causality() == Causality::SelectionSeesFuture && select.order(0).is_some(),
     };
     if ordered && !mask.has_boolean() && summary.is_none_or(|s| s.any_order()) {
-        return Visits { rounds: Some(select.passes()), totals: summary.is_some() };
+        return Visits { rounds: Some(select.passes()), totals: summary.is_some() && !by_row };
     }
     once
 }

@@ -176,6 +176,13 @@ impl Block {
     pub fn new(rows: Range<usize>, keys: Keys) -> Self {
         Self { rows, keys, clip: None, only: None, except: Vec::new() }
     }
+
+    /// Whether row `row` of the block takes the key at position `at` here, masks not applied.
+    pub fn takes(&self, row: usize, at: usize) -> bool {
+        let chosen = self.only.as_ref().is_none_or(|only| only[at] >> row & 1 == 1);
+        let inside = self.clip.as_ref().is_none_or(|clip| clip[row].contains(&self.keys.get(at)));
+        chosen && inside && !self.except.iter().any(|e| e.rows[row] == e.keys[at])
+    }
 }
 
 /// Pairs left out of a block: row `r` and the key at position `k` where `rows[r] == keys[k]`.
@@ -216,12 +223,8 @@ impl Selection {
         let mut keys = self.lists.get(row).cloned().unwrap_or_default();
         for block in self.blocks.iter().filter(|b| b.rows.contains(&row)) {
             let row = row - block.rows.start;
-            let clip = block.clip.as_ref().map(|c| c[row].clone());
-            let inside = |k: usize| clip.as_ref().is_none_or(|c| c.contains(&k));
-            let taken = |at: usize| block.only.as_ref().is_none_or(|only| only[at] >> row & 1 == 1);
-            let counted = |at: usize| block.except.iter().any(|e| e.rows[row] == e.keys[at]);
-            let all = (0..block.keys.len()).map(|at| (at, block.keys.get(at)));
-            keys.extend(all.filter(|&(at, k)| inside(k) && taken(at) && !counted(at)).map(|(_, k)| k as u32));
+            let taken = (0..block.keys.len()).filter(|&at| block.takes(row, at));
+            keys.extend(taken.map(|at| block.keys.get(at) as u32));
         }
         keys.sort_unstable();
         keys
@@ -272,7 +275,7 @@ pub trait Select: Send + Sync {
     }
 
     /// Whether [`Select::order`] may be followed under masks too, though the choice is strictly causal, where there is no
-    /// background: a row's blocks are its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows
+    /// background or one by rows ([`Summary::by_row`]): a row's blocks are its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows
     /// share its tile does not show in its bits.
     fn any_order(&self) -> bool {
         false
@@ -327,7 +330,7 @@ pub type Shared = Arc<dyn Any + Send + Sync>;
 /// A background that has seen its keys and values.
 pub trait Summary: Send + Sync {
     /// The background of a tile: features of its queries and sums over all visible keys. `selection` is the support's,
-    /// and concerns those alone that extend it.
+    /// and concerns those alone that extend it or whose weights follow it.
     fn tile<'a>(&'a self, tile: &Tile<'a>, selection: &mut Selection) -> Box<dyn TileBackground + 'a>;
 
     /// Whether [`Summary::tile`] adds keys to the selection. It then sums over the pairs off the extended selection, so
@@ -349,6 +352,13 @@ pub trait Summary: Send + Sync {
     /// Whether a tile of any queries, in any order, has right entries where rows see different keys. Totals are asked
     /// of neighbours even then.
     fn any_order(&self) -> bool {
+        false
+    }
+
+    /// Whether what it gives of a row, totals too, is the same to the bit whichever rows share its tile. Every query is then
+    /// taken once with the whole of its support, which weights may follow, in the order that the support wants
+    /// ([`Select::any_order`]).
+    fn by_row(&self) -> bool {
         false
     }
 

@@ -127,9 +127,8 @@ proptest! {
                 let weights: Vec<(f64, f64)> = out.iter().flat_map(|(p, max)| p.iter().skip(r).step_by(PANEL).map(|x| (f64::from(*x), f64::from(max[r])))).collect();
                 for ((w, max), (s, e)) in weights.iter().zip(scores.iter().zip(&entries)) {
                     let exact = if max.is_finite() { (s - max).exp2() } else { 0.0 };
-                    // A background that is nothing beside what was seen is not subtracted.
-                    let less = if background && start - max > -60.0 { (start - max).exp2() * e } else { 0.0 };
-                    prop_assert!((w - (exact - less)).abs() <= loss * (exact + less.abs()) + 1e-37, "{w} {exact} {less}");
+                    let less = if background { (start - max).exp2() * e } else { 0.0 };
+                    prop_assert!((w - (exact - less)).abs() <= loss * (exact + less.abs()) + 1e-30, "{w} {exact} {less}");
                 }
                 let taken_want: f64 = if background { entries.iter().sum() } else { 0.0 };
                 let magnitude: f64 = if background { entries.iter().map(|e| e.abs()).sum() } else { 0.0 };
@@ -359,10 +358,6 @@ fn no_weight_is_subnormal() {
             let tiny = scores.iter().any(|w| *w != 0.0 && w.abs() < 1e-30);
             assert!(tiny || background == Some(0.0), "{}: nothing so small", level.name());
         }
-        let mut weights = wide.clone();
-        kernel::exp_lanes(level, &mut weights, &[0.0; 500], &[240.0; PANEL]);
-        // What is left leaves room for the product of two.
-        assert!(weights.iter().all(|w| *w == 0.0 || *w > 1e-18), "{}", level.name());
     }
 }
 

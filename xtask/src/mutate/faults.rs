@@ -132,8 +132,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "subnormal-differences",
         CORE,
         SOFTMAX,
-        "let something = simd.greater_than_f32s(relative, simd.splat_f32s(NOTHING));",
-        "let something = simd.greater_than_f32s(relative, simd.splat_f32s(-126.0));",
+        "let something = simd.select_f32s(simd.greater_than_f32s(size, least), e, simd.splat_f32s(0.0));",
+        "let something = e;",
     ),
     fault("softmax-not-rescaled", CORE, SOFTMAX, "*sum = simd.mul_f32s(*sum, *rescale);", ""),
     fault(

@@ -10,6 +10,8 @@ use scatterbrain_core::kernel;
 use scatterbrain_core::tile::Head;
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use scatterbrain_features::KMeansTree;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Keys of the average cluster, at least.
 const FEWEST: usize = 2;
@@ -83,7 +85,7 @@ impl Epoch {
     }
 
     /// The clusters that matter to each of at most [`BATCH`] queries, by falling weight a key.
-    pub(super) fn rank(&self, query: Matrix<'_>) -> Vec<Vec<u32>> {
+    pub(super) fn rank(&self, query: Matrix<'_>) -> Vec<Ranked> {
         let mut routed = self.router.route(query);
         // First only which cells hold something that matters: most of a row's do not.
         let mut least = vec![f32::NEG_INFINITY; query.rows()];
@@ -103,15 +105,28 @@ impl Epoch {
                 let scores = scores[lane..].iter().step_by(kernel::PANEL);
                 let all = scores.zip(&self.log_counts[clusters.clone()]).zip(clusters.start as u32..);
                 let matters = all.filter(|((score, log_count), _)| *score + *log_count >= least[row as usize]);
-                ranked[row as usize].extend(matters.map(|((score, _), cluster)| (*score, cluster)));
+                ranked[row as usize].extend(matters.map(|((score, _), cluster)| (ordered(*score), Reverse(cluster))));
             }
         });
-        let by_score = |mut ranked: Vec<(f32, u32)>| {
-            ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            ranked.into_iter().map(|(_, c)| c).collect()
-        };
-        ranked.into_iter().map(by_score).collect()
+        ranked.into_iter().map(|ranked| Ranked(ranked.into())).collect()
     }
+}
+
+/// Clusters by falling score; equal ones as they are numbered. Of hundreds that matter a little a row reads some ten.
+pub(super) struct Ranked(BinaryHeap<(i32, Reverse<u32>)>);
+
+impl Iterator for Ranked {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.0.pop().map(|(_, Reverse(cluster))| cluster)
+    }
+}
+
+/// An integer that orders as the number does.
+fn ordered(x: f32) -> i32 {
+    let bits = x.to_bits() as i32;
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
 /// Some queries that see no key from `end` on, whatever stands behind them.

@@ -29,7 +29,7 @@
 mod epoch;
 mod router;
 
-use epoch::{ENOUGH, Epoch};
+use epoch::{ENOUGH, Epoch, Ranked};
 use rayon::prelude::*;
 use router::BATCH;
 use scatterbrain_blocks::by_cluster;
@@ -179,7 +179,7 @@ impl<'a> InvertedFile<'a> {
                 None => out.extend(same.iter().map(|_| Vec::new())),
                 Some(number) => {
                     let ranked = self.epochs[number].rank(query);
-                    out.extend(same.iter().zip(ranked).map(|(&row, ranked)| self.pieces(row, number, &ranked)));
+                    out.extend(same.iter().zip(ranked).map(|(&row, ranked)| self.pieces(row, number, ranked)));
                 }
             }
         }
@@ -187,7 +187,7 @@ impl<'a> InvertedFile<'a> {
     }
 
     /// Pieces of the ranked clusters' lists that hold the keys of a row.
-    fn pieces(&self, row: u32, number: usize, ranked: &[u32]) -> Vec<Piece> {
+    fn pieces(&self, row: u32, number: usize, ranked: Ranked) -> Vec<Piece> {
         let epoch = &self.epochs[number];
         let seen = self.head.mask.range(row as usize);
         let (mut left, mut out) = (self.budget, Vec::with_capacity(8));
@@ -196,7 +196,7 @@ impl<'a> InvertedFile<'a> {
             left -= taken;
             piece
         });
-        for &cluster in ranked {
+        for cluster in ranked {
             if left == 0 {
                 break;
             }

@@ -12,7 +12,7 @@ use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAli
 use scatterbrain_features::{
     CentroidBackground, Constant, EluFeatures, EvaBackground, FeatureBackground, FeatureMap, HyperbolicFeatures,
     LogFeatures, OptimalPositiveFeatures, PositiveFeatures, Projection, ProjectionKind, ReluFeatures, Role,
-    SampledBackground, SampledRestBackground, TrigonometricFeatures,
+    SampledBackground, SampledMassBackground, SampledRestBackground, TrigonometricFeatures,
 };
 use scatterbrain_hash::{ReformerRotation, SignRandomProjection, Smyrf, Transform};
 use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, sparse, visibility};
@@ -23,7 +23,7 @@ pub const SUPPORTS: usize = 15;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
-pub const BACKGROUNDS: usize = 13;
+pub const BACKGROUNDS: usize = 14;
 /// The background whose weights change sign.
 pub const SIGNED: usize = 6;
 /// The background of rectified features.
@@ -38,9 +38,11 @@ pub const BY_NORM: usize = 10;
 pub const EVA: usize = 11;
 /// Keys sampled off the support.
 pub const REST: usize = 12;
+/// The mean of the values, with a sampled mass.
+pub const MASS: usize = 13;
 
 /// The background of scans, which the oracle does not know: its rounding decides by the last bits of f32.
-pub const SCAN: usize = 13;
+pub const SCAN: usize = 14;
 
 const FEATURES: usize = 12;
 /// A row whose denominator is less of its terms may be answered by exact attention: the library's limit is 1/4096 of
@@ -195,7 +197,7 @@ impl Case {
 
     fn map(&self, which: usize) -> Option<Arc<dyn FeatureMap>> {
         Some(match which {
-            0 | CENTROIDS | SAMPLED | BY_NORM | EVA | REST => return None,
+            0 | CENTROIDS | SAMPLED | BY_NORM | EVA | REST | MASS => return None,
             1 => Arc::new(PositiveFeatures::from_projection(self.projection(FEATURES))),
             2 => Arc::new(HyperbolicFeatures::from_projection(self.projection(FEATURES / 2))),
             3 => Arc::new(OptimalPositiveFeatures::from_projection(self.projection(FEATURES), -0.1).unwrap()),
@@ -233,6 +235,10 @@ impl Case {
         SampledRestBackground::new(self.sampled().units(), Seed(self.seed).derive(17)).unwrap()
     }
 
+    fn mass(&self) -> SampledMassBackground {
+        SampledMassBackground::new(self.sampled().units(), Seed(self.seed).derive(18)).unwrap()
+    }
+
     fn background(&self, which: usize) -> Option<Arc<dyn Background>> {
         Some(match which {
             CENTROIDS => Arc::new(self.centroids()),
@@ -240,6 +246,7 @@ impl Case {
             BY_NORM => Arc::new(self.by_norm()),
             EVA => Arc::new(self.eva()),
             REST => Arc::new(self.rest()),
+            MASS => Arc::new(self.mass()),
             SCAN => Arc::new(ScanBackground::new(1.0 / 16.0).unwrap().with_steps(1 + (self.seed % 127) as u8).unwrap()),
             _ => Arc::new(FeatureBackground::shared(self.map(which)?)),
         })
@@ -286,6 +293,34 @@ impl Case {
             rest.sort_by_key(|&j| far.rank(j));
             rest.truncate(far.units());
             rest.iter().for_each(|&j| logs[at(j)] = (all / rest.len() as f64).ln());
+        }
+        logs
+    }
+
+    /// The definition of a sampled mass by plain loops: for every pair what ln of the mean of e^x is over the sampled keys that
+    /// the row sees off the support, `mean_exp` of their logits; −∞ off whole stretches of 64 keys.
+    fn mass_logs<T: Copy>(
+        &self,
+        (interval, visible): (&[bool], &[bool]),
+        support: Option<&[bool]>,
+        logits: &[T],
+        mean_exp: impl Fn(&[T]) -> f64,
+    ) -> Vec<f64> {
+        let mut logs = vec![f64::NEG_INFINITY; self.n * self.m];
+        let dense = !self.causal && self.window.is_none();
+        for i in 0..self.n {
+            let row = i * self.m..(i + 1) * self.m;
+            let seen: Vec<usize> = (0..self.m).filter(|&j| interval[row.start + j]).collect();
+            let (Some(&first), Some(&last)) = (seen.first(), seen.last()) else { continue };
+            let end = last + 1;
+            let prefix = if dense { end } else { (0..32).map(|e| 64 << e).filter(|&p| p <= end).max().unwrap_or(0) };
+            let sample = self.mass().sample(prefix).into_iter();
+            let off = |&j: &usize| visible[row.start + j] && support.is_none_or(|s| !s[row.start + j]);
+            let sampled: Vec<T> = sample.filter(off).map(|j| logits[row.start + j]).collect();
+            if !sampled.is_empty() {
+                let far = first.div_ceil(64) * 64..if dense { end } else { end / 64 * 64 };
+                far.for_each(|j| logs[row.start + j] = mean_exp(&sampled));
+            }
         }
         logs
     }
@@ -375,6 +410,14 @@ impl Case {
                     _ => self.rest_logs(&problem, dense.as_deref()),
                 };
                 (Some(Weights::multiples(&problem, &logs)), Some(StandIns::multiples(&problem, &logs)))
+            }
+            MASS => {
+                let mean_exp = |x: &[f64]| log_sum_exp(x) - (x.len() as f64).ln();
+                let logs = self.mass_logs((&interval, &problem.visible), dense.as_deref(), &problem.logits(), mean_exp);
+                (
+                    Some(Weights::from_logs(&logs, self.n)),
+                    Some(StandIns::sampled_mass(self, &problem, &interval, dense.as_deref())),
+                )
             }
             EVA => {
                 let (groups, logs) = self.eva_logs(&problem, &interval, length);
@@ -475,6 +518,21 @@ impl StandIns {
             }
         }
         Self { keys, logs: vec![0.0; problem.n * m] }
+    }
+
+    /// Keys of zeros, whose weight is e^0, and the mass as f32 has it.
+    fn sampled_mass(case: &Case, problem: &Problem, interval: &[bool], support: Option<&[bool]>) -> Self {
+        let scaled = |i: usize| problem.query_row(i).iter().map(|&q| q as f32 * case.scale).collect::<Vec<_>>();
+        let dot = |q: &[f32], j: usize| q.iter().zip(problem.key_row(j)).map(|(q, &k)| q * k as f32).sum::<f32>();
+        let row = |i: usize| (0..problem.m).map(|j| dot(&scaled(i), j)).collect::<Vec<_>>();
+        let logits: Vec<f32> = (0..problem.n).flat_map(row).collect();
+        let mean_exp = |x: &[f32]| {
+            let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            f64::from(top + (x.iter().map(|x| (x - top).exp()).sum::<f32>() / x.len() as f32).ln())
+        };
+        let logs = case.mass_logs((interval, &problem.visible), support, &logits, mean_exp);
+        let keys = vec![0.0; problem.n * problem.m * problem.d];
+        Self { keys, logs: logs.iter().map(|&l| l as f32).collect() }
     }
 
     /// The keys themselves.

@@ -75,7 +75,7 @@ impl WithSimd for ExpBelow<'_> {
 /// exp(x − reference), 0 for x = −∞.
 #[inline(always)]
 fn exp_difference<S: Simd>(simd: S, x: S::f32s, reference: S::f32s) -> S::f32s {
-    let y = exp_vector_fast(simd, simd.sub_f32s(x, reference), SMALLEST);
+    let y = exp_vector_fast(simd, simd.sub_f32s(x, reference));
     let nothing = simd.equal_f32s(x, simd.splat_f32s(f32::NEG_INFINITY));
     simd.select_f32s(nothing, simd.splat_f32s(0.0), y)
 }
@@ -110,8 +110,8 @@ impl WithSimd for LaneTops<'_> {
     }
 }
 
-/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place, 0 where that is under e⁻⁴¹, `scale` finite; else the
-/// domain and error of [`exp_below`].
+/// `panel[l][r] = exp(panel[l][r] + offset[l] − scale[r])` in place, `scale` finite; else the domain and error of
+/// [`exp_below`].
 ///
 /// # Panics
 /// If `panel` does not hold one row of lanes an offset.
@@ -119,12 +119,6 @@ pub fn exp_lanes(level: Level, panel: &mut [f32], offset: &[f32], scale: &[f32; 
     assert_eq!(panel.len(), offset.len() * PANEL, "panel");
     level.run_wide(ExpLanes { panel: panel.as_chunks_mut().0, offset, scale });
 }
-
-/// ln of what is taken as 0 beside a row's largest weight, 1: products with weights of keys then are not subnormal, which
-/// takes an x86 core a hundred cycles each.
-const NOTHING: f32 = -41.0;
-/// ln of about the smallest normal number.
-const SMALLEST: f32 = -87.3;
 
 struct ExpLanes<'a> {
     panel: &'a mut [[f32; PANEL]],
@@ -140,7 +134,7 @@ impl WithSimd for ExpLanes<'_> {
         for (v, scale) in S::as_simd_f32s(self.scale).0.iter().enumerate() {
             for (x, o) in self.panel.iter_mut().zip(self.offset) {
                 let x = &mut S::as_mut_simd_f32s(x).0[v];
-                *x = exp_vector_fast(simd, simd.sub_f32s(simd.add_f32s(*x, simd.splat_f32s(*o)), *scale), NOTHING);
+                *x = exp_vector_fast(simd, simd.sub_f32s(simd.add_f32s(*x, simd.splat_f32s(*o)), *scale));
             }
         }
     }

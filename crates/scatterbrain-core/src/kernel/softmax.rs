@@ -13,8 +13,8 @@ use pulp::{Simd, WithSimd};
 
 /// How far (log₂) a score may exceed the reference.
 pub const SLACK: f32 = 8.0;
-/// log₂ of what a background's scale is no more beside a lane's reference.
-const NOTHING: f32 = -60.0;
+/// 2⁻¹⁰⁰ of a lane's reference: less than that is not subtracted.
+const NOTHING: f32 = 7.888_609e-31;
 
 /// Running state of the lanes of a panel.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +53,8 @@ pub struct Taken {
 }
 
 /// Replaces `scores[j][r]` by 2^(score − max_r), after raising max_r where a score exceeds it by more than [`SLACK`],
-/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]`, nothing where that scale is under 2⁻⁶⁰. No
-/// weight is subnormal but by cancellation. A score of −∞ weighs nothing; NaN
+/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]` where that is over 2⁻¹⁰⁰. No weight is
+/// subnormal but by cancellation. A score of −∞ weighs nothing; NaN
 /// and ∞ are no scores, and spoil their lane.
 /// `rescale` is 2^(old max − new max), 1 where the reference stood. Returns whether any reference moved.
 ///
@@ -190,17 +190,19 @@ fn weigh<S: Simd, const V: usize>(
 #[inline(always)]
 fn take<S: Simd>(simd: S, scores: &mut [[f32; PANEL]], subtract: &mut Subtract<'_>, base: S::f32s, v: usize) {
     let log_scale = S::as_simd_f32s(subtract.log_scale).0[v];
-    // A background that is nothing beside the support must not leave subnormal differences.
-    let relative = simd.sub_f32s(log_scale, base);
-    let something = simd.greater_than_f32s(relative, simd.splat_f32s(NOTHING));
-    let factor = simd.select_f32s(something, simd.neg_f32s(exp2_vector(simd, relative)), simd.splat_f32s(0.0));
+    let size = exp2_vector(simd, simd.sub_f32s(log_scale, base));
+    let factor = simd.neg_f32s(size);
+    // What is nothing beside the support must not leave subnormal differences.
+    let least = simd.div_f32s(simd.splat_f32s(NOTHING), size);
     let (mut total, mut magnitude) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
     for (s, e) in scores.iter_mut().zip(subtract.entries.as_chunks::<PANEL>().0) {
         let s = &mut S::as_mut_simd_f32s(s).0[v];
         let e = S::as_simd_f32s(e).0[v];
-        *s = simd.mul_add_e_f32s(factor, e, *s);
+        let size = simd.abs_f32s(e);
+        let something = simd.select_f32s(simd.greater_than_f32s(size, least), e, simd.splat_f32s(0.0));
+        *s = simd.mul_add_e_f32s(factor, something, *s);
         total = simd.add_f32s(total, e);
-        magnitude = simd.add_f32s(magnitude, simd.abs_f32s(e));
+        magnitude = simd.add_f32s(magnitude, size);
     }
     for (to, x) in [(&mut subtract.taken.sum, total), (&mut subtract.taken.magnitude, magnitude)] {
         let to = &mut S::as_mut_simd_f32s(to).0[v];
