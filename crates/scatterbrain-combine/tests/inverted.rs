@@ -8,6 +8,7 @@ use scatterbrain_blocks::to_dense_mask;
 use scatterbrain_combine::{InvertedFileSupport, Method, Options, attend};
 use scatterbrain_core::tile::Head;
 use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Seed, Tensor};
+use scatterbrain_features::SampledMassBackground;
 
 const D: usize = 24;
 
@@ -113,17 +114,22 @@ fn earlier_rows_of_a_long_input_do_not_see_later_tokens_to_the_bit() {
     let n = 1500;
     let before = groups(n, 3, Seed(2));
     let value = Seed(3).stream(0).normals(n * D);
-    for clusters in [12, 1000] {
-        check_earlier_rows(n, &before, &value, clusters);
+    for method in [12, 1000].into_iter().flat_map(|clusters| alone_and_beside(400, clusters)) {
+        check_earlier_rows(n, &before, &value, &method);
     }
 }
 
-fn check_earlier_rows(n: usize, before: &[f32], value: &[f32], clusters: usize) {
-    let method = Method::sparse(InvertedFileSupport::new(400).unwrap().with_clusters(clusters).unwrap());
+/// Without a background, and with one that follows the support.
+fn alone_and_beside(budget: usize, clusters: usize) -> [Method; 2] {
+    let file = InvertedFileSupport::new(budget).unwrap().with_clusters(clusters).unwrap();
+    [Method::sparse(file), Method::scatterbrain(file, SampledMassBackground::new(32, Seed(4)).unwrap())]
+}
+
+fn check_earlier_rows(n: usize, before: &[f32], value: &[f32], method: &Method) {
     let run = |rows: &[f32], value: &[f32]| {
         let rows = Tensor::f32("rows", rows, [1, 1, n, D]).unwrap();
         let value = Tensor::f32("value", value, [1, 1, n, D]).unwrap();
-        attend(&rows, &rows, &value, &Mask::causal(), &method, &Options::default()).unwrap()
+        attend(&rows, &rows, &value, &Mask::causal(), method, &Options::default()).unwrap()
     };
     let first = run(before, value);
     for cut in [1499, 1300, 1024, 700, 513] {
@@ -142,16 +148,17 @@ fn check_earlier_rows(n: usize, before: &[f32], value: &[f32], clusters: usize) 
 fn rows_are_what_they_were_when_tokens_are_appended() {
     let rows = groups(1500, 40, Seed(6));
     let value = Seed(7).stream(0).normals(1500 * D);
-    let method = Method::sparse(InvertedFileSupport::new(90).unwrap().with_clusters(300).unwrap());
-    let run = |n: usize| {
+    let run = |n: usize, method: &Method| {
         let rows = Tensor::f32("rows", &rows[..n * D], [1, 1, n, D]).unwrap();
         let value = Tensor::f32("value", &value[..n * D], [1, 1, n, D]).unwrap();
-        attend(&rows, &rows, &value, &Mask::causal(), &method, &Options::default()).unwrap().output
+        attend(&rows, &rows, &value, &Mask::causal(), method, &Options::default()).unwrap().output
     };
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let all = run(1500);
-    for n in [100, 128, 700, 1024, 1025] {
-        assert_eq!(bits(&run(n)), bits(&all[..n * D]), "{n} tokens");
+    for method in alone_and_beside(90, 300) {
+        let all = run(1500, &method);
+        for n in [100, 128, 700, 1024, 1025] {
+            assert_eq!(bits(&run(n, &method)), bits(&all[..n * D]), "{n} tokens");
+        }
     }
 }
 
@@ -172,18 +179,21 @@ fn finite_rows_of_any_size_give_finite_outputs_on_any_number_of_threads() {
     for (case, key) in keys.iter().enumerate() {
         for (mask, m) in [(Mask::causal(), n), (Mask::default(), n), (Mask::causal(), 900), (Mask::default(), 1)] {
             let budget = 60.min(m);
-            let method = Method::sparse(InvertedFileSupport::new(budget).unwrap().with_clusters(1000).unwrap());
-            let run = |threads: usize| {
+            let [alone, beside] = alone_and_beside(budget, 1000);
+            let run = |method: &Method, threads: usize| {
                 let query = Tensor::f32("query", &plain, [1, 1, n, D]).unwrap();
                 let key = Tensor::f32("key", &key[..m * D], [1, 1, m, D]).unwrap();
                 let value = Tensor::f32("value", &value[..m * D], [1, 1, m, D]).unwrap();
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let options = Options { scale: Some(3.0), ..Options::default() };
-                pool.install(|| attend(&query, &key, &value, &mask, &method, &options).unwrap().output)
+                pool.install(|| attend(&query, &key, &value, &mask, method, &options).unwrap().output)
             };
-            let output = run(1);
-            assert!(output.iter().all(|x| x.is_finite() && x.abs() < 10.0), "keys {case}, m = {m}");
-            assert!(output.iter().zip(run(3)).all(|(x, y)| x.to_bits() == y.to_bits()), "keys {case}, m = {m}");
+            for method in [alone, beside] {
+                let output = run(&method, 1);
+                assert!(output.iter().all(|x| x.is_finite() && x.abs() < 10.0), "keys {case}, m = {m}");
+                let equal = output.iter().zip(run(&method, 3)).all(|(x, y)| x.to_bits() == y.to_bits());
+                assert!(equal, "keys {case}, m = {m}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions,
 use scatterbrain_combine::{Attention, InvertedFileSupport, Method, Options, QuantisedTopK, ScanBackground, attend};
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Error, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
-use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground};
+use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground, SampledMassBackground};
 
 const D: usize = 16;
 const SEED: Seed = Seed(3);
@@ -123,7 +123,8 @@ fn by_hand(config: Config, causal: bool) -> Method {
             Method::scatterbrain(QuantisedTopK::new(keys).unwrap(), far(centroids))
         }
         Config::InvertedFile { keys, clusters } => {
-            Method::sparse(InvertedFileSupport::new(keys).unwrap().with_clusters(clusters).unwrap())
+            let file = InvertedFileSupport::new(keys).unwrap().with_clusters(clusters).unwrap();
+            Method::scatterbrain(file, SampledMassBackground::new(128, SEED).unwrap())
         }
         Config::Scan { keys, steps, skip } => Method::low_rank(
             ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap().with_skip(skip).unwrap(),

@@ -224,6 +224,13 @@ proptest! {
             }
             let tops = kernel::lane_tops(level, &panel, &offset);
             let largest = kernel::lane_argmax(level, &panel, &offset);
+            let mut chosen = vec![7; m.div_ceil(32) * PANEL];
+            kernel::lanes_from(level, &panel, &offset, &scale, &mut chosen);
+            let mut from = Vec::new();
+            kernel::for_chosen(&chosen, |l, lanes| from.push((l, lanes)));
+            let above = |l: usize| (0..PANEL).filter(|r| panel[l * PANEL + r] + offset[l] >= scale[*r]).fold(0u32, |bits, r| bits | 1 << r);
+            let naive: Vec<(usize, u32)> = (0..m).map(|l| (l, above(l))).filter(|(_, lanes)| *lanes != 0).collect();
+            prop_assert_eq!(from, naive);
             let mut weights = panel.clone();
             kernel::exp_lanes(level, &mut weights, &offset, &scale);
             for r in 0..PANEL {

@@ -6,7 +6,7 @@ use crate::metric::{Metric, one_a_stretch};
 use crate::moments::Moments;
 use rayon::prelude::*;
 use scatterbrain_blocks::by_cluster;
-use scatterbrain_core::kernel;
+use scatterbrain_core::kernel::{self, PANEL, WORD};
 use scatterbrain_core::tile::Head;
 use scatterbrain_core::{Level, Matrix, Result, Seed};
 use scatterbrain_features::KMeansTree;
@@ -26,6 +26,8 @@ const QUERY_PROBES: u32 = 20;
 const KEY_PROBES: u32 = 10;
 /// The cluster of a key that joins none.
 const NONE: u32 = u32::MAX;
+/// Room for the clusters that matter to a row, which grows where there are more.
+const MATTER: usize = 32;
 /// Queries that the metric is made from.
 const QUERIES: usize = 1024;
 
@@ -99,14 +101,21 @@ impl Epoch {
             let mut tops = tops.iter();
             rows.retain(|&row| tops.next().is_some_and(|top| *top >= least[row as usize]));
         }
-        let mut ranked = vec![Vec::new(); query.rows()];
+        let mut ranked: Vec<Vec<(i32, Reverse<u32>)>> = (0..query.rows()).map(|_| Vec::with_capacity(MATTER)).collect();
+        let mut chosen = Vec::new();
         self.router.meet(&routed, |Meeting { rows, clusters, scores, .. }| {
-            for (lane, &row) in rows.iter().enumerate() {
-                let scores = scores[lane..].iter().step_by(kernel::PANEL);
-                let all = scores.zip(&self.log_counts[clusters.clone()]).zip(clusters.start as u32..);
-                let matters = all.filter(|((score, log_count), _)| *score + *log_count >= least[row as usize]);
-                ranked[row as usize].extend(matters.map(|((score, _), cluster)| (ordered(*score), Reverse(cluster))));
-            }
+            let mut from = [f32::INFINITY; PANEL];
+            rows.iter().zip(&mut from).for_each(|(&row, from)| *from = least[row as usize]);
+            chosen.resize(clusters.len().div_ceil(WORD) * PANEL, 0);
+            kernel::lanes_from(self.level, scores, &self.log_counts[clusters.clone()], &from, &mut chosen);
+            kernel::for_chosen(&chosen, |at, mut lanes| {
+                let cluster = Reverse((clusters.start + at) as u32);
+                while lanes != 0 {
+                    let lane = lanes.trailing_zeros() as usize;
+                    lanes &= lanes - 1;
+                    ranked[rows[lane] as usize].push((ordered(scores[at * PANEL + lane]), cluster));
+                }
+            });
         });
         ranked.into_iter().map(|ranked| Ranked(ranked.into())).collect()
     }
@@ -151,7 +160,7 @@ fn nearest(level: Level, keys: Matrix<'_>, tree: &KMeansTree) -> Result<Vec<u32>
         router.meet(&router.route(keys), |Meeting { rows, clusters, scores, .. }| {
             let top = kernel::lane_argmax(level, scores, &offset[clusters.clone()]);
             for (lane, (&row, &at)) in rows.iter().zip(&top).enumerate() {
-                let score = scores[at as usize * kernel::PANEL + lane] + offset[clusters.start + at as usize];
+                let score = scores[at as usize * PANEL + lane] + offset[clusters.start + at as usize];
                 if score > best[row as usize] {
                     best[row as usize] = score;
                     cluster[row as usize] = clusters.start as u32 + at;

@@ -4,7 +4,7 @@
 //! exact            P·pair                                            pair = (d + d_v)·PRODUCT + SOFTMAX
 //! window           n·min(b + s + PANEL, P/n)·pair
 //! quantised-topk   P·(d·SCAN + CHOOSE) + m·d·QUANTISE + P·(1 − (1 − x)^UNION)·((d + d_v)·GATHERED + SOFTMAX)
-//! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ) + P·x·READING·gathered
+//! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ + S·(d·SAMPLED + SOFTMAX)) + P·x·READING·gathered
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
@@ -12,7 +12,7 @@
 //! a row            (d + d_v)·COLUMN, and OTHER where it is not exact
 //! ```
 //!
-//! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
+//! P visible pairs, S sampled keys, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends. Nanoseconds of one core of the machine of `benches/record`,
 //! fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
 //! captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
@@ -20,6 +20,7 @@
 //! machine, in times of its exact attention.
 
 use super::Config;
+use super::config::MASS_SAMPLES;
 use scatterbrain_core::Mask;
 use scatterbrain_core::kernel::PANEL;
 
@@ -53,7 +54,8 @@ const GATHERED: f64 = 0.036;
 const ROUTED: f64 = 0.6;
 const FILED: f64 = 300.0;
 const READ: f64 = 1000.0;
-const READING: f64 = 2.0;
+const READING: f64 = 3.0;
+const SAMPLED: f64 = 0.02;
 const CLUSTERED: f64 = 0.06;
 const COPIED: f64 = 3.0;
 const SUM: f64 = 0.4;
@@ -176,7 +178,8 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
         }
         Config::InvertedFile { clusters, .. } => {
             let routed = (clusters as f64).sqrt() * d * ROUTED;
-            let rows = n * (routed + READ) + pairs * share * READING * shape.gathered();
+            let mass = MASS_SAMPLES as f64 * (d * SAMPLED + SOFTMAX);
+            let rows = n * (routed + READ + mass) + pairs * share * READING * shape.gathered();
             Time { setup: m * (routed + FILED), rows }
         }
         Config::QuantisedTopK { .. } => {

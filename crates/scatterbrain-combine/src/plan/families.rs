@@ -15,7 +15,7 @@ const MANY: usize = 4096;
 /// Keys a cluster of an inverted file.
 const FILED: usize = 32;
 /// Keys that a row reads of one, and bounds of errors on the clustered process.
-const FILES: [(usize, f64); 4] = [(256, 0.03), (512, 0.02), (1024, 0.015), (4096, 0.008)];
+const FILES: [(usize, f64); 4] = [(128, 0.03), (256, 0.025), (1024, 0.015), (4096, 0.008)];
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
 /// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.

@@ -24,7 +24,7 @@
 //! | [`square_norm`], [`square_norms`] | Σ x², in f64 |
 //! | [`affine_rows`], [`raise`], [`exp_below`] | logarithms of features, their maxima, features |
 //! | [`affine_lanes`], [`lane_tops`], [`exp_lanes`] | the same three with queries in lanes |
-//! | [`lane_argmax`] | the row of the largest number of every lane |
+//! | [`lane_argmax`], [`lanes_from`] | the row of the largest number of every lane, the rows of those above a bound |
 //! | [`gather_rows`], [`scatter_rows`] | rows from and to scattered places |
 //! | [`extent()`] | the largest magnitude |
 
@@ -97,7 +97,7 @@ mod softmax;
 mod weighted_code_sum;
 mod weighted_sum;
 
-pub use argmax::lane_argmax;
+pub use argmax::{lane_argmax, lanes_from};
 pub use coarse_softmax::coarse_softmax;
 pub use code_weights::{Coding, WeightCodes, code_weights};
 pub use codes::{largest_signed, sign_bits};
