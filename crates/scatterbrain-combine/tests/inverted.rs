@@ -145,6 +145,30 @@ fn check_earlier_rows(n: usize, before: &[f32], value: &[f32], method: &Method) 
 }
 
 #[test]
+fn what_is_off_the_lists_weighs_what_it_does() {
+    // A row's group has logits near ln n, and all others e^{σ²/2} times their number of its weight.
+    let (n, budget) = (4096, 128);
+    let rows = groups(n, 64, Seed(10));
+    let value = Seed(11).stream(0).normals(n * D);
+    let options = Options { scale: Some((n as f32).ln() / (16 * D) as f32), ..Options::default() };
+    let run = |method: &Method| {
+        let rows = Tensor::f32("rows", &rows, [1, 1, n, D]).unwrap();
+        let value = Tensor::f32("value", &value, [1, 1, n, D]).unwrap();
+        attend(&rows, &rows, &value, &Mask::causal(), method, &options).unwrap().output
+    };
+    let exact = run(&Method::exact());
+    let [alone, beside] = alone_and_beside(budget, n / 32).map(|method| {
+        let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let output = run(&method);
+        let rows = output.chunks_exact(D).zip(exact.chunks_exact(D));
+        let error =
+            |(a, b): (&[f32], &[f32])| norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied());
+        rows.map(error).sum::<f64>() / n as f64
+    });
+    assert!(alone > 0.05 && beside < 0.4 * alone, "{alone} {beside}");
+}
+
+#[test]
 fn rows_are_what_they_were_when_tokens_are_appended() {
     let rows = groups(1500, 40, Seed(6));
     let value = Seed(7).stream(0).normals(1500 * D);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! w̃_ij = mean of e^{x_it} over the sampled keys t that row i sees, off the support      x_it = s q_i·k_t
-//!         for the keys j of the stretches of 64 that row i sees whole, else 0
+//!         for the keys j of the blocks of 64 that row i sees whole, else 0
 //! ```
 //!
 //! Of what is off the support a sample says well how much it weighs, and badly what it is worth: 256 keys know the mass of
@@ -19,8 +19,8 @@ use scatterbrain_core::{Error, HeadMask, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Keys of a stretch, and of the first epoch.
-const STRETCH: usize = 64;
+/// Keys of a block, and of the first epoch.
+const BLOCK: usize = 64;
 /// The place of a key that is in no sample.
 const NOT: u16 = u16::MAX;
 
@@ -53,10 +53,8 @@ impl SampledMassBackground {
         }
         Ok(Self { samples, seed })
     }
-}
 
-impl SampledMassBackground {
-    /// The sample of the first `keys` keys.
+    /// The sample of the first `keys` keys, ascending.
     pub fn sample(&self, keys: usize) -> Vec<usize> {
         let mut rng = self.seed.stream(keys as u64);
         let count = self.samples.min(keys);
@@ -116,14 +114,14 @@ impl<'a> SampledMass<'a> {
         let length = keys.mask.length();
         let starts: Vec<usize> = match all_alike(&keys.mask) {
             true => vec![length],
-            false => std::iter::successors(Some(STRETCH), |p| Some(2 * p)).take_while(|&p| p <= length).collect(),
+            false => std::iter::successors(Some(BLOCK), |p| Some(2 * p)).take_while(|&p| p <= length).collect(),
         };
         let sample = |p| Sample::new(of, keys.key, p);
         let epochs = starts.into_iter().filter(|&p| p > 0).map(sample).collect();
         let mut sum = vec![0.0f64; keys.value.cols()];
         let mut sums = vec![0.0; sum.len()];
-        for stretch in (0..length).step_by(STRETCH) {
-            for j in stretch..(stretch + STRETCH).min(length) {
+        for block in (0..length).step_by(BLOCK) {
+            for j in block..(block + BLOCK).min(length) {
                 sum.iter_mut().zip(keys.value.row(j)).for_each(|(sum, v)| *sum += f64::from(*v));
             }
             sums.extend(sum.iter().map(|sum| *sum as f32));
@@ -131,11 +129,11 @@ impl<'a> SampledMass<'a> {
         Self { keys, epochs, sums }
     }
 
-    /// The keys that weigh something for a row: those of whole stretches, and all where there are no later ones.
+    /// The keys that weigh something for a row: those of whole blocks, and all where there are no later ones.
     fn far(&self, tile: &Tile<'_>, row: usize) -> Range<usize> {
         let seen = tile.mask.range(tile.rows[row] as usize);
-        let end = if all_alike(tile.mask) { seen.end } else { seen.end / STRETCH * STRETCH };
-        seen.start.next_multiple_of(STRETCH).min(end)..end
+        let end = if all_alike(tile.mask) { seen.end } else { seen.end / BLOCK * BLOCK };
+        seen.start.next_multiple_of(BLOCK).min(end)..end
     }
 
     fn epoch(&self, tile: &Tile<'_>, row: usize) -> Option<usize> {
@@ -146,7 +144,7 @@ impl<'a> SampledMass<'a> {
     /// Σ of the values of far keys.
     fn add_values(&self, far: &Range<usize>, mut add: impl FnMut(usize, f32)) {
         let d_v = self.keys.value.cols();
-        let sum = |key: usize| &self.sums[key.div_ceil(STRETCH) * d_v..][..d_v];
+        let sum = |key: usize| &self.sums[key.div_ceil(BLOCK) * d_v..][..d_v];
         for (c, (to, from)) in sum(far.end).iter().zip(sum(far.start)).enumerate() {
             add(c, to - from);
         }
@@ -216,21 +214,19 @@ fn seen(scores: &[f32]) -> [f32; PANEL] {
 
 /// Takes the logits of keys out that are on the support of their lanes.
 fn leave_out(scores: &mut [f32], place: &[u16], rows: &Range<usize>, selection: &Selection) {
-    let mut leave = |key: usize, mut lanes: u32| {
-        let Some(at) = place.get(key).filter(|at| **at != NOT) else { return };
-        while lanes != 0 {
-            let lane = lanes.trailing_zeros() as usize;
-            lanes &= lanes - 1;
-            scores[usize::from(*at) * PANEL + lane] = f32::NEG_INFINITY;
-        }
-    };
+    let sampled = |key: usize| place.get(key).filter(|at| **at != NOT).map(|at| usize::from(*at) * PANEL);
     for block in selection.blocks.iter().filter(|b| b.rows.start < rows.end && rows.start < b.rows.end) {
         for at in 0..block.keys.len() {
-            leave(block.keys.get(at), lanes_of(block, rows, at));
+            if let Some(first) = sampled(block.keys.get(at)) {
+                let lanes = lanes_of(block, rows, at);
+                let taken = (0..PANEL).filter(|lane| lanes >> lane & 1 == 1);
+                taken.for_each(|lane| scores[first + lane] = f32::NEG_INFINITY);
+            }
         }
     }
     for (lane, r) in rows.clone().enumerate() {
-        selection.lists.get(r).into_iter().flatten().for_each(|&key| leave(key as usize, 1 << lane));
+        let listed = selection.lists.get(r).into_iter().flatten();
+        listed.filter_map(|&key| sampled(key as usize)).for_each(|first| scores[first + lane] = f32::NEG_INFINITY);
     }
 }
 

@@ -22,6 +22,7 @@ const INVERTED: &str = "crates/scatterbrain-combine/src/inverted/mod.rs";
 const EPOCH: &str = "crates/scatterbrain-combine/src/inverted/epoch.rs";
 const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
+const MASS: &str = "crates/scatterbrain-features/src/sampled_mass.rs";
 const EXP2: &str = "crates/scatterbrain-core/src/kernel/exp2.rs";
 const SOFTMAX: &str = "crates/scatterbrain-core/src/kernel/softmax.rs";
 const MASK: &str = "crates/scatterbrain-core/src/mask.rs";
@@ -45,7 +46,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "correction-dropped",
         CORE,
         SOFTMAX,
-        "*s = simd.mul_add_e_f32s(factor, e, *s);",
+        "*s = simd.mul_add_e_f32s(factor, something, *s);",
         "*s = simd.mul_add_e_f32s(factor, simd.splat_f32s(0.0), *s);",
     ),
     fault("correction-dropped-in-lists", COMBINE, LISTS, "*s -= factor * e;", "let _ = (factor, s);"),
@@ -126,6 +127,20 @@ pub(super) const FAULTS: &[Fault] = &[
         CLUSTERS,
         "if dense && group.len() >= DENSE_ROWS {",
         "let _ = dense;\n            if group.len() >= DENSE_ROWS {",
+    ),
+    fault(
+        "mass-of-the-support",
+        COMBINE,
+        MASS,
+        "leave_out(&mut scores, &sample.place, &rows, selection);",
+        "leave_out(&mut scores, &[], &rows, selection);",
+    ),
+    fault(
+        "mass-of-later-keys",
+        COMBINE,
+        MASS,
+        "rposition(|sample| sample.keys <= seen.end)",
+        "rposition(|sample| sample.keys / 2 <= seen.end)",
     ),
     fault("subnormal-weights", CORE, EXP2, "const SMALLEST: f32 = -126.0;", "const SMALLEST: f32 = -127.0;"),
     fault(
@@ -209,7 +224,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "first = head.key.head_rows(start)",
         "first = head.key.head_rows(end)",
     ),
-    fault("orders-beside-features", COMBINE, GROUP, "true => summary.is_none(),", "true => true,"),
+    fault("orders-beside-features", COMBINE, GROUP, "true => summary.is_none() || by_row,", "true => true,"),
     fault("support-counted-twice-by-a-scan", COMBINE, SCAN, "self.leave_out();", ""),
     fault("hidden-keys-in-a-scan", COMBINE, SCAN, "hide(scan.level, tile, &rows, places, scores)", "()"),
     fault("clusters-chosen-by-later-rows", COMBINE, SCAN, "u16::MAX << lanes.trailing_zeros()", "u16::MAX"),

@@ -298,7 +298,7 @@ impl Case {
     }
 
     /// The definition of a sampled mass by plain loops: for every pair what ln of the mean of e^x is over the sampled keys that
-    /// the row sees off the support, `mean_exp` of their logits; −∞ off whole stretches of 64 keys.
+    /// the row sees off the support, `mean_exp` of their logits; −∞ off whole blocks of 64 keys.
     fn mass_logs<T: Copy>(
         &self,
         (interval, visible): (&[bool], &[bool]),
