@@ -303,6 +303,24 @@ fn distant_windows_do_not_underflow() {
     }
 }
 
+#[test]
+fn values_that_a_window_hides_leave_no_trace() {
+    // A sum of values that is the difference of two others would have lost what is beside 1e10.
+    let (n, window) = (600, scatterbrain_core::Window { left: 254, right: 0, align: Default::default() });
+    let mut data = data(n, n, 8);
+    data[2].fill(1.0);
+    data[2][0] = 1e10;
+    let mask = Mask { causal: true, window: Some(window), ..Mask::default() };
+    for background in (1..BACKGROUNDS).filter(|b| *b != common::SIGNED) {
+        let method = Case { d: D, ..Case::plain() }.method(0, background);
+        let got = run(&data, n, n, &mask, &method);
+        let late = got.output.chunks(n * D_V).flat_map(|head| &head[300 * D_V..]);
+        assert!(late.clone().all(|x| (x - 1.0).abs() < 1e-5), "background {background}");
+        // Most rows have a background that knows something of them.
+        assert!(background != common::MASS || got.report.heads.iter().all(|head| head.recomputed_rows < n / 4));
+    }
+}
+
 /// The argument that an error names.
 fn named(result: Result<Attention, Error>) -> &'static str {
     match result.unwrap_err() {

@@ -171,6 +171,11 @@ impl<'a> HeadMask<'a> {
         self.causal
     }
 
+    /// The window, where one hides keys.
+    pub fn window(&self) -> Option<Window> {
+        self.window
+    }
+
     /// Whether a window hides keys.
     pub fn has_window(&self) -> bool {
         self.window.is_some()

@@ -16,10 +16,10 @@
 //! | [`EluFeatures`] | the d columns | no | + | ignored |
 //! | [`Constant`] | 1 | no | + | ignored |
 //!
-//! Four backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does;
+//! Five backgrounds have no map: [`CentroidBackground`], where a key weighs what the mean of its cluster does;
 //! [`EvaBackground`], where a cluster's keys share that weight by a random feature; [`SampledBackground`], where a few keys
-//! stand for all; and [`SampledRestBackground`], where a few keys off the support stand for all of those. [`KMeans`]
-//! clusters rows.
+//! stand for all; [`SampledRestBackground`], where a few keys off the support stand for all of those; and
+//! [`SampledMassBackground`], where those all weigh the same, and together what a sample says. [`KMeans`] clusters rows.
 //!
 //! **Architecture Invariant:** nothing here knows a support, and no ε is added to a feature or a sum.
 

@@ -10,30 +10,35 @@
 //! hundredth. So the mass is sampled, and the values are those of all. All keys weigh the same in a row, so this is for values
 //! that have nothing to do with the logits; where they have, centroids do more.
 //!
-//! **Strict causality.** Rows that see P to 2P keys use a sample of the first P (64, 128, 256, …), where they do not all see
-//! the same keys. A row has its weight and sums by itself, whatever rows share its tile.
+//! **Which keys are sampled.** Where rows see the same keys: one of each of S equal stretches of them. Under a causal mask, for
+//! rows that see P to 2P keys (64, 128, 256, …), one of each of S equal stretches of the first P. Under windows one of every
+//! ⌈w/S⌉ keys, w the width of the window, so that a row sees some S of them.
+//!
+//! **Strict causality.** Neither which keys are sampled nor which blocks are whole depends on later keys. A row has its weight
+//! and sums by itself, whatever rows share its tile.
 
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Background, Block, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground};
-use scatterbrain_core::{Error, HeadMask, Matrix, Result, Seed};
+use scatterbrain_core::{Error, HeadMask, Level, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Keys of a block, and of the first epoch.
 const BLOCK: usize = 64;
 /// The place of a key that is in no sample.
-const NOT: u16 = u16::MAX;
+const NOT: u32 = u32::MAX;
 
 /// One weight a row for all keys off the support, from a sample of their logits.
 ///
 /// Strictly causal. Cost: as many scores a row as keys are sampled; memory for those of every epoch, a sum of values for
-/// every 64 keys, and 2 bytes a key and epoch.
+/// every 64 keys, and 4 bytes a key and epoch. Under windows a row adds the sums of the blocks that it sees, under boolean masks
+/// the values of all keys.
 ///
 /// ```
 /// use scatterbrain_core::Seed;
 /// use scatterbrain_core::tile::Background;
 /// use scatterbrain_features::SampledMassBackground;
-/// assert_eq!(SampledMassBackground::new(256, Seed(0))?.units(), 256);
+/// assert_eq!(SampledMassBackground::new(256, Seed(0))?.units(), 258);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,23 +48,54 @@ pub struct SampledMassBackground {
 }
 
 impl SampledMassBackground {
-    /// From a sample of at most `samples` keys, one from each of as many equal stretches.
+    /// From a sample of some `samples` keys a row.
     ///
     /// # Errors
-    /// No sample, or more than 65 535.
+    /// No sample.
     pub fn new(samples: usize, seed: Seed) -> Result<Self> {
-        if !(1..=usize::from(NOT)).contains(&samples) {
-            return Err(Error::invalid("samples", format!("1 to {NOT}"), samples));
+        if samples == 0 {
+            return Err(Error::invalid("samples", "at least 1", samples));
         }
         Ok(Self { samples, seed })
     }
 
-    /// The sample of the first `keys` keys, ascending.
-    pub fn sample(&self, keys: usize) -> Vec<usize> {
+    /// The keys whose logits say the mass of a row without a support, ascending; a boolean mask hides further ones.
+    pub fn sample(&self, mask: &HeadMask<'_>, query_idx: usize) -> Vec<usize> {
+        let seen = mask.range(query_idx);
+        match epochs(mask).into_iter().rfind(|&keys| keys <= seen.end) {
+            Some(keys) => self.of_first(keys).filter(|key| seen.contains(key)).collect(),
+            None => match mask.window() {
+                Some(_) => self.of_window(mask).filter(|key| seen.contains(key)).collect(),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// One of each equal stretch of the first keys.
+    fn of_first(&self, keys: usize) -> impl Iterator<Item = usize> {
         let mut rng = self.seed.stream(keys as u64);
         let count = self.samples.min(keys);
-        let start = |at: usize| at * keys / count;
-        (0..count).map(|at| start(at) + rng.below((start(at + 1) - start(at)) as u64) as usize).collect()
+        let start = move |at: usize| (at as u128 * keys as u128 / count as u128) as usize;
+        (0..count).map(move |at| start(at) + rng.below((start(at + 1) - start(at)) as u64) as usize)
+    }
+
+    /// One of every so many keys that a window has some S of them.
+    fn of_window(&self, mask: &HeadMask<'_>) -> impl Iterator<Item = usize> {
+        let length = mask.length();
+        let width = mask.window().map_or(length, |w| w.left.saturating_add(w.right).saturating_add(1));
+        let step = width.min(length).div_ceil(self.samples).max(1);
+        let mut rng = self.seed.stream(0);
+        (0..length).step_by(step).map(move |start| start + rng.below(step as u64) as usize).filter(move |&j| j < length)
+    }
+}
+
+/// Numbers of first keys that are sampled; none under windows.
+fn epochs(mask: &HeadMask<'_>) -> Vec<usize> {
+    let length = mask.length();
+    match () {
+        () if mask.has_window() || length == 0 => Vec::new(),
+        () if !mask.is_causal() => vec![length],
+        () => std::iter::successors(Some(BLOCK), |p| Some(2 * p)).take_while(|&p| p <= length).collect(),
     }
 }
 
@@ -74,150 +110,166 @@ impl Background for SampledMassBackground {
         Causality::Strict
     }
 
+    /// The sampled keys, and a mean.
     fn units(&self) -> usize {
-        self.samples
+        self.samples.saturating_add(2)
     }
 }
 
 /// A head, summed up.
 struct SampledMass<'a> {
     keys: KeyHead<'a>,
-    epochs: Vec<Sample>,
-    /// Σ_{j < 64 b} v_j, `[b][d_v]`; the last row has all valid keys.
-    sums: Vec<f32>,
+    /// By ascending numbers of first keys; under windows one for all rows.
+    samples: Vec<Sample>,
+    sums: Sums,
 }
 
-/// A sample of the first keys of a head.
+/// Sums of values, `[b][d_v]`.
+enum Sums {
+    /// Over the keys before each block, and over all.
+    Prefix(Vec<f32>),
+    /// Over each block: under windows, where a difference would keep what a hidden key has rounded away.
+    Blocks(Vec<f32>),
+    /// None: a boolean mask is summed key by key.
+    Keys,
+}
+
+/// Some keys of a head.
 struct Sample {
-    /// P.
-    keys: usize,
+    /// Rows that see so many take it.
+    from: usize,
     /// Ascending.
     sample: Vec<u32>,
     /// Those keys, `[samples, d]`.
     rows: Vec<f32>,
     /// Where each of the first keys stands in it.
-    place: Vec<u16>,
+    place: Vec<u32>,
 }
 
 impl Sample {
-    fn new(of: &SampledMassBackground, key: Matrix<'_>, keys: usize) -> Self {
-        let sample: Vec<u32> = of.sample(keys).into_iter().map(|key| key as u32).collect();
-        let mut place = vec![NOT; keys];
+    fn new(key: Matrix<'_>, from: usize, sampled: impl Iterator<Item = usize>) -> Self {
+        let sample: Vec<u32> = sampled.map(|key| key as u32).collect();
+        let mut place = vec![NOT; sample.last().map_or(0, |&last| last as usize + 1)];
         sample.iter().zip(0..).for_each(|(&key, at)| place[key as usize] = at);
         let rows = sample.iter().flat_map(|&j| key.row(j as usize)).copied().collect();
-        Self { keys, sample, rows, place }
+        Self { from, sample, rows, place }
+    }
+
+    /// Those among some keys, as places.
+    fn within(&self, keys: &Range<usize>) -> Range<usize> {
+        let before = |end: usize| self.sample.partition_point(|&key| (key as usize) < end);
+        before(keys.start)..before(keys.end)
     }
 }
 
-impl<'a> SampledMass<'a> {
-    fn new(of: &SampledMassBackground, keys: KeyHead<'a>) -> Self {
-        let length = keys.mask.length();
-        let starts: Vec<usize> = match all_alike(&keys.mask) {
-            true => vec![length],
-            false => std::iter::successors(Some(BLOCK), |p| Some(2 * p)).take_while(|&p| p <= length).collect(),
-        };
-        let sample = |p| Sample::new(of, keys.key, p);
-        let epochs = starts.into_iter().filter(|&p| p > 0).map(sample).collect();
-        let mut sum = vec![0.0f64; keys.value.cols()];
-        let mut sums = vec![0.0; sum.len()];
+impl Sums {
+    fn new(keys: &KeyHead<'_>) -> Self {
+        let (length, d_v) = (keys.mask.length(), keys.value.cols());
+        if keys.boolean {
+            return Sums::Keys;
+        }
+        let windowed = keys.mask.has_window();
+        let mut sum = vec![0.0f64; d_v];
+        let mut sums = if windowed { Vec::new() } else { vec![0.0; d_v] };
         for block in (0..length).step_by(BLOCK) {
+            if windowed {
+                sum.fill(0.0);
+            }
             for j in block..(block + BLOCK).min(length) {
                 sum.iter_mut().zip(keys.value.row(j)).for_each(|(sum, v)| *sum += f64::from(*v));
             }
             sums.extend(sum.iter().map(|sum| *sum as f32));
         }
-        Self { keys, epochs, sums }
+        if windowed { Sums::Blocks(sums) } else { Sums::Prefix(sums) }
+    }
+}
+
+impl<'a> SampledMass<'a> {
+    fn new(of: &SampledMassBackground, keys: KeyHead<'a>) -> Self {
+        let first = |p: usize| Sample::new(keys.key, p, of.of_first(p));
+        let mut samples: Vec<Sample> = epochs(&keys.mask).into_iter().map(first).collect();
+        if keys.mask.has_window() {
+            samples.push(Sample::new(keys.key, 0, of.of_window(&keys.mask)));
+        }
+        Self { keys, samples, sums: Sums::new(&keys) }
     }
 
     /// The keys that weigh something for a row: those of whole blocks, and all where there are no later ones.
     fn far(&self, tile: &Tile<'_>, row: usize) -> Range<usize> {
         let seen = tile.mask.range(tile.rows[row] as usize);
-        let end = if all_alike(tile.mask) { seen.end } else { seen.end / BLOCK * BLOCK };
+        let alike = !tile.mask.is_causal() && !tile.mask.has_window();
+        let end = if alike { seen.end } else { seen.end / BLOCK * BLOCK };
         seen.start.next_multiple_of(BLOCK).min(end)..end
     }
 
-    fn epoch(&self, tile: &Tile<'_>, row: usize) -> Option<usize> {
-        let seen = tile.mask.range(tile.rows[row] as usize);
-        self.epochs.iter().rposition(|sample| sample.keys <= seen.end)
-    }
-
-    /// Σ of the values of far keys.
-    fn add_values(&self, far: &Range<usize>, mut add: impl FnMut(usize, f32)) {
-        let d_v = self.keys.value.cols();
-        let sum = |key: usize| &self.sums[key.div_ceil(BLOCK) * d_v..][..d_v];
-        for (c, (to, from)) in sum(far.end).iter().zip(sum(far.start)).enumerate() {
-            add(c, to - from);
-        }
-    }
-
-    /// Takes the logits of sampled keys out that a window or a boolean mask hides.
-    fn hide(tile: &Tile<'_>, rows: &Range<usize>, sample: &[u32], scores: &mut [f32]) {
-        if !tile.mask.has_window() && !tile.mask.has_boolean() {
-            return;
-        }
-        for (lane, r) in rows.clone().enumerate() {
-            let row = tile.rows[r] as usize;
-            let hidden = sample.iter().zip(0..).filter(|(key, _)| !tile.mask.sees(row, **key as usize));
-            hidden.for_each(|(_, at): (_, usize)| scores[at * PANEL + lane] = f32::NEG_INFINITY);
-        }
-    }
-
-    /// ln of the weight of the rows of a panel; −∞ where there is no sample, or the support holds it.
+    /// ln of the weight of the rows of a panel; −∞ where no sample is seen off the support.
     fn log_weights(&self, tile: &Tile<'_>, rows: Range<usize>, selection: &Selection) -> [f32; PANEL] {
         let KeyHead { scale, level, .. } = self.keys;
         let d = tile.query.cols();
         let listed: Vec<u32> = rows.clone().map(|r| r as u32).collect();
         let mut query = vec![0.0; d * PANEL];
         kernel::pack(level, tile.query, &listed, scale, &mut query);
-        let mut lanes_at = vec![0u32; self.epochs.len()];
+        let mut lanes_at = vec![0u32; self.samples.len()];
         for (lane, r) in rows.clone().enumerate() {
-            if let Some(epoch) = self.epoch(tile, r) {
-                lanes_at[epoch] |= 1 << lane;
+            let end = tile.mask.range(tile.rows[r] as usize).end;
+            if let Some(at) = self.samples.iter().rposition(|sample| sample.from <= end) {
+                lanes_at[at] |= 1 << lane;
             }
         }
         let mut logs = [f32::NEG_INFINITY; PANEL];
-        for (sample, lanes) in self.epochs.iter().zip(lanes_at).filter(|(_, lanes)| *lanes != 0) {
-            let count = sample.sample.len();
-            let mut scores = vec![0.0; count * PANEL];
-            let samples = Matrix::new("samples", &sample.rows, count, d).expect("whole rows");
-            kernel::product(level, &query, samples, &Keys::Range(0..count), &mut scores);
-            Self::hide(tile, &rows, &sample.sample, &mut scores);
-            leave_out(&mut scores, &sample.place, &rows, selection);
-            let left = seen(&scores);
-            let offset = vec![0.0; count];
-            let tops = kernel::lane_tops(level, &scores, &offset);
-            let finite = tops.map(|top| if top == f32::NEG_INFINITY { 0.0 } else { top });
-            kernel::exp_lanes(level, &mut scores, &offset, &finite);
-            let mut sums = [0.0; PANEL];
-            kernel::add_lanes(level, &scores, &mut sums);
+        for (sample, lanes) in self.samples.iter().zip(lanes_at).filter(|(_, lanes)| *lanes != 0) {
+            let places = sample.within(&tile.hull(rows.clone()));
+            if places.is_empty() {
+                continue;
+            }
+            let mut scores = vec![0.0; places.len() * PANEL];
+            let samples = Matrix::new("samples", &sample.rows, sample.sample.len(), d).expect("whole rows");
+            kernel::product(level, &query, samples, &Keys::Range(places.clone()), &mut scores);
+            hide(tile, &rows, &sample.sample[places.clone()], &mut scores);
+            leave_out(&mut scores, (&sample.place, &places), &rows, selection);
+            let logs_of_all = log_means(level, &mut scores);
             for lane in (0..PANEL).filter(|lane| lanes >> lane & 1 == 1) {
-                logs[lane] = tops[lane] + (sums[lane] / left[lane].max(1.0)).ln();
+                logs[lane] = logs_of_all[lane];
             }
         }
         logs
     }
 }
 
-/// Whether rows have the same keys but for a boolean mask.
-fn all_alike(mask: &HeadMask<'_>) -> bool {
-    !mask.is_causal() && !mask.has_window()
-}
-
-/// How many scores of each lane are left.
-fn seen(scores: &[f32]) -> [f32; PANEL] {
-    let mut seen = [0.0; PANEL];
+/// ln of the mean of e^x over the scores of each lane that are not −∞.
+fn log_means(level: Level, scores: &mut [f32]) -> [f32; PANEL] {
+    let mut count = [0.0f32; PANEL];
     for scores in scores.as_chunks::<PANEL>().0 {
-        seen.iter_mut().zip(scores).for_each(|(n, x)| *n += f32::from(u8::from(*x != f32::NEG_INFINITY)));
+        count.iter_mut().zip(scores).for_each(|(n, x)| *n += f32::from(u8::from(*x != f32::NEG_INFINITY)));
     }
-    seen
+    let offset = vec![0.0; scores.len() / PANEL];
+    let tops = kernel::lane_tops(level, scores, &offset);
+    let finite = tops.map(|top| if top == f32::NEG_INFINITY { 0.0 } else { top });
+    kernel::exp_lanes(level, scores, &offset, &finite);
+    let mut sums = [0.0; PANEL];
+    kernel::add_lanes(level, scores, &mut sums);
+    std::array::from_fn(|lane| tops[lane] + (sums[lane] / count[lane].max(1.0)).ln())
 }
 
-/// Takes the logits of keys out that are on the support of their lanes.
-fn leave_out(scores: &mut [f32], place: &[u16], rows: &Range<usize>, selection: &Selection) {
-    let sampled = |key: usize| place.get(key).filter(|at| **at != NOT).map(|at| usize::from(*at) * PANEL);
+/// Takes the logits of sampled keys out that a window or a boolean mask hides.
+fn hide(tile: &Tile<'_>, rows: &Range<usize>, sample: &[u32], scores: &mut [f32]) {
+    if !tile.mask.has_window() && !tile.mask.has_boolean() {
+        return;
+    }
+    for (lane, r) in rows.clone().enumerate() {
+        let row = tile.rows[r] as usize;
+        let lane = scores.iter_mut().skip(lane).step_by(PANEL).zip(sample);
+        lane.filter(|(_, key)| !tile.mask.sees(row, **key as usize)).for_each(|(score, _)| *score = f32::NEG_INFINITY);
+    }
+}
+
+/// Takes the logits of keys out that are on the support of their lanes; `place` of a key, of which some are here.
+fn leave_out(scores: &mut [f32], (place, here): (&[u32], &Range<usize>), rows: &Range<usize>, selection: &Selection) {
+    let sampled = |key: usize| place.get(key).map(|at| *at as usize).filter(|at| here.contains(at));
     for block in selection.blocks.iter().filter(|b| b.rows.start < rows.end && rows.start < b.rows.end) {
         for at in 0..block.keys.len() {
-            if let Some(first) = sampled(block.keys.get(at)) {
+            if let Some(place) = sampled(block.keys.get(at)) {
+                let first = (place - here.start) * PANEL;
                 let lanes = lanes_of(block, rows, at);
                 let taken = (0..PANEL).filter(|lane| lanes >> lane & 1 == 1);
                 taken.for_each(|lane| scores[first + lane] = f32::NEG_INFINITY);
@@ -226,7 +278,8 @@ fn leave_out(scores: &mut [f32], place: &[u16], rows: &Range<usize>, selection: 
     }
     for (lane, r) in rows.clone().enumerate() {
         let listed = selection.lists.get(r).into_iter().flatten();
-        listed.filter_map(|&key| sampled(key as usize)).for_each(|first| scores[first + lane] = f32::NEG_INFINITY);
+        let listed = listed.filter_map(|&key| sampled(key as usize));
+        listed.for_each(|place| scores[(place - here.start) * PANEL + lane] = f32::NEG_INFINITY);
     }
 }
 
@@ -279,33 +332,69 @@ impl<'a> SampledMassTile<'a> {
         Self { summary, tile, log_weights, far }
     }
 
-    /// Far keys of a row that no boolean mask hides, but those in `skip` (ascending), one after the other.
-    fn sum_pairs(&self, row: usize, skip: &[u32], mut add: impl FnMut(&[f32])) {
+    /// Σ of the values of far keys of a row.
+    fn add_values(&self, row: usize, mut add: impl FnMut(usize, f32)) {
+        let (far, d_v) = (&self.far[row], self.summary.keys.value.cols());
+        let sum = |sums: &'a [f32], block: usize| &sums[block * d_v..][..d_v];
+        match &self.summary.sums {
+            Sums::Prefix(sums) => {
+                let ends = sum(sums, far.end.div_ceil(BLOCK)).iter().zip(sum(sums, far.start / BLOCK));
+                ends.enumerate().for_each(|(c, (to, from))| add(c, to - from));
+            }
+            Sums::Blocks(sums) => {
+                let mut all = vec![0.0f64; d_v];
+                for block in far.start / BLOCK..far.end / BLOCK {
+                    all.iter_mut().zip(sum(sums, block)).for_each(|(all, sum)| *all += f64::from(*sum));
+                }
+                all.iter().enumerate().for_each(|(c, sum)| add(c, *sum as f32));
+            }
+            Sums::Keys => {
+                let mut all = vec![0.0; d_v];
+                self.sum_keys(row, &[], &mut all);
+                all.iter().enumerate().for_each(|(c, sum)| add(c, *sum));
+            }
+        }
+    }
+
+    /// Far keys of a row that no boolean mask hides, but those in `skip` (ascending): Σ of their values, and how many.
+    fn sum_keys(&self, row: usize, skip: &[u32], numerator: &mut [f32]) -> usize {
+        let value = self.summary.keys.value;
         let allowed = self.tile.mask.allowed_row(self.tile.rows[row] as usize);
-        let seen = self.far[row].clone().filter(|&j| allowed.is_none_or(|a| a[j] != 0));
-        seen.filter(|&j| skip.binary_search(&(j as u32)).is_err()).for_each(|j| add(self.summary.keys.value.row(j)));
+        let mut all = vec![0.0f64; numerator.len()];
+        let mut count = 0;
+        for block in self.far[row].clone().step_by(BLOCK) {
+            let keys = block..(block + BLOCK).min(self.far[row].end);
+            let seen = keys.filter(|&j| allowed.is_none_or(|a| a[j] != 0));
+            let listed: Vec<u32> = seen.map(|j| j as u32).filter(|j| skip.binary_search(j).is_err()).collect();
+            numerator.fill(0.0);
+            kernel::weighted_sum_rows(self.summary.keys.level, &vec![1.0; listed.len()], value, &listed, numerator);
+            all.iter_mut().zip(&*numerator).for_each(|(all, sum)| *all += f64::from(*sum));
+            count += listed.len();
+        }
+        numerator.iter_mut().zip(all).for_each(|(sum, all)| *sum = all as f32);
+        count
+    }
+
+    /// How many far keys a row sees.
+    fn count(&self, row: usize) -> usize {
+        match self.tile.mask.allowed_row(self.tile.rows[row] as usize) {
+            None => self.far[row].len(),
+            Some(allowed) => allowed[self.far[row].clone()].iter().filter(|a| **a != 0).count(),
+        }
     }
 }
 
 impl TileBackground for SampledMassTile<'_> {
     fn log_scale(&self, row: usize) -> f32 {
-        if !self.far[row].is_empty() { self.log_weights[row] } else { f32::NEG_INFINITY }
+        if self.far[row].is_empty() { f32::NEG_INFINITY } else { self.log_weights[row] }
     }
 
     fn totals(&mut self, panel: usize, numerator: &mut [f32], denominator: &mut [f32; PANEL]) {
         numerator.fill(0.0);
         denominator.fill(0.0);
-        let rows = panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len());
-        for (lane, row) in rows.enumerate() {
-            if self.tile.mask.has_boolean() {
-                self.sum_pairs(row, &[], |value| {
-                    denominator[lane] += 1.0;
-                    numerator[lane..].iter_mut().step_by(PANEL).zip(value).for_each(|(sum, v)| *sum += v);
-                });
-            } else {
-                denominator[lane] = self.far[row].len() as f32;
-                self.summary.add_values(&self.far[row], |c, sum| numerator[c * PANEL + lane] = sum);
-            }
+        for (lane, row) in (panel * PANEL..((panel + 1) * PANEL).min(self.tile.rows.len())).enumerate() {
+            denominator[lane] = self.count(row) as f32;
+            self.add_values(row, |c, sum| numerator[c * PANEL + lane] = sum);
         }
     }
 
@@ -329,13 +418,7 @@ impl TileBackground for SampledMassTile<'_> {
     }
 
     fn off_support(&mut self, row: usize, skip: &[u32], numerator: &mut [f32]) -> (f32, f32, f32) {
-        let mut sum = vec![0.0f64; numerator.len()];
-        let mut count = 0.0;
-        self.sum_pairs(row, skip, |value| {
-            count += 1.0;
-            sum.iter_mut().zip(value).for_each(|(sum, v)| *sum += f64::from(*v));
-        });
-        numerator.iter_mut().zip(&sum).for_each(|(n, sum)| *n = *sum as f32);
+        let count = self.sum_keys(row, skip, numerator) as f32;
         (self.log_weights[row], count, count)
     }
 }

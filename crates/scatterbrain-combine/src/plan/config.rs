@@ -23,7 +23,7 @@ pub(crate) const MASS_SAMPLES: usize = 128;
 /// | `Centroids` | – | C cluster centroids | 2C |
 /// | `Window` | a window of b keys, the first s keys | centroids of C blocks of keys, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
-/// | `InvertedFile` | b keys of the clusters that matter most to a row | mean of the values, its mass by 128 sampled keys | b + 128 |
+/// | `InvertedFile` | b keys of the clusters that matter most to a row | mean of the values, its mass by 128 sampled keys | b + 130 |
 /// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -102,7 +102,7 @@ impl Config {
         let far = match self.far_field() {
             None => 0,
             Some(FarField::Mean) => 2,
-            Some(FarField::Mass) => MASS_SAMPLES,
+            Some(FarField::Mass) => MASS_SAMPLES + 2,
             Some(FarField::Scan { keys, .. }) => keys.saturating_mul(2),
             Some(FarField::Centroids(count) | FarField::Blocks(count)) => count.saturating_mul(2),
         };

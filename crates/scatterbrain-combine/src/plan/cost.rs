@@ -4,7 +4,8 @@
 //! exact            P·pair                                            pair = (d + d_v)·PRODUCT + SOFTMAX
 //! window           n·min(b + s + PANEL, P/n)·pair
 //! quantised-topk   P·(d·SCAN + CHOOSE) + m·d·QUANTISE + P·(1 − (1 − x)^UNION)·((d + d_v)·GATHERED + SOFTMAX)
-//! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ + S·(d·SAMPLED + SOFTMAX)) + P·x·READING·gathered
+//! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ) + P·x·READING·gathered
+//! its mass         m·d_v·SUM + n·S·(d·SAMPLED + SOFTMAX), and P·weight under a boolean mask; entries are in READING
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
@@ -12,9 +13,9 @@
 //! a row            (d + d_v)·COLUMN, and OTHER where it is not exact
 //! ```
 //!
-//! P visible pairs, S sampled keys, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
-//! clusters that a row sees and the keys of its ragged ends. Nanoseconds of one core of the machine of `benches/record`,
-//! fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
+//! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
+//! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
+//! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
 //! captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
 //! what trials of a plan cost; this and what is set up (QUANTISE, SUM, KMEANS) were fitted to timed trials on another
 //! machine, in times of its exact attention.
@@ -55,7 +56,7 @@ const ROUTED: f64 = 0.6;
 const FILED: f64 = 300.0;
 const READ: f64 = 1000.0;
 const READING: f64 = 3.0;
-const SAMPLED: f64 = 0.02;
+const SAMPLED: f64 = 0.05;
 const CLUSTERED: f64 = 0.06;
 const COPIED: f64 = 3.0;
 const SUM: f64 = 0.4;
@@ -178,8 +179,7 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
         }
         Config::InvertedFile { clusters, .. } => {
             let routed = (clusters as f64).sqrt() * d * ROUTED;
-            let mass = MASS_SAMPLES as f64 * (d * SAMPLED + SOFTMAX);
-            let rows = n * (routed + READ + mass) + pairs * share * READING * shape.gathered();
+            let rows = n * (routed + READ) + pairs * share * READING * shape.gathered();
             Time { setup: m * (routed + FILED), rows }
         }
         Config::QuantisedTopK { .. } => {
@@ -200,10 +200,20 @@ fn routes(shape: &Shape) -> Time {
     Time { setup: CLUSTERED * m * clusters * d + COPIED * m * both, rows: n * clusters * shape.weight() }
 }
 
+/// Of a mass from sampled keys.
+fn mass(shape: &Shape) -> Time {
+    let scores = shape.n as f64 * MASS_SAMPLES as f64 * (shape.d as f64 * SAMPLED + SOFTMAX);
+    let sums = if shape.boolean { shape.pairs * shape.weight() } else { 0.0 };
+    Time { setup: (shape.m * shape.d_v) as f64 * SUM, rows: scores + sums }
+}
+
 fn background(config: Config, shape: &Shape, share: f64) -> Time {
     let Shape { n, m, d, d_v, pairs, .. } = *shape;
     let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
     let mean = config == Config::Uniform;
+    if let Config::InvertedFile { .. } = config {
+        return mass(shape);
+    }
     let count = if mean { 1.0 } else { config.centroids() as f64 };
     if count == 0.0 {
         return Time { setup: 0.0, rows: 0.0 };

@@ -32,6 +32,8 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
 /// decide what is heavy. A row depends on its own pairs alone: strictly causal.
 ///
+/// A weight from 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
+///
 /// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c|/(63·√12) and
 /// s·|k|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more than 1,
 /// and only what is heavy is right.

@@ -14,7 +14,7 @@ use std::ops::Range;
 const FRACTIONS: usize = 92;
 
 /// log₂ of what weights of a piece are shrunk to at least; else they are nothing.
-const NOTHING: f32 = -40.0;
+const NOTHING: f32 = -60.0;
 
 /// Memory that the panels of a tile use in turn.
 #[derive(Default)]

@@ -78,7 +78,8 @@ impl Work<'_> {
             background.entries_row(r, keys, &mut entries);
             let factor = shrink(row.log_scale, carried.max);
             for (s, e) in scores.iter_mut().zip(&entries) {
-                *s -= factor * e;
+                let part = factor * e;
+                *s -= if part.abs() > kernel::NOTHING { part } else { 0.0 };
                 carried.taken += e;
                 carried.taken_magnitude += e.abs();
             }

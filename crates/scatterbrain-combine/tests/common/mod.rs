@@ -297,10 +297,19 @@ impl Case {
         logs
     }
 
+    /// The sampled keys of every row of a head.
+    fn mass_samples(&self, b: usize, h: usize) -> Vec<Vec<usize>> {
+        self.with_inputs(|_, _, _, mask| {
+            let mask = mask.head(b, h, self.n, self.m);
+            (0..self.n).map(|i| self.mass().sample(&mask, i)).collect()
+        })
+    }
+
     /// The definition of a sampled mass by plain loops: for every pair what ln of the mean of e^x is over the sampled keys that
     /// the row sees off the support, `mean_exp` of their logits; −∞ off whole blocks of 64 keys.
     fn mass_logs<T: Copy>(
         &self,
+        samples: &[Vec<usize>],
         (interval, visible): (&[bool], &[bool]),
         support: Option<&[bool]>,
         logits: &[T],
@@ -308,17 +317,14 @@ impl Case {
     ) -> Vec<f64> {
         let mut logs = vec![f64::NEG_INFINITY; self.n * self.m];
         let dense = !self.causal && self.window.is_none();
-        for i in 0..self.n {
+        for (i, sample) in samples.iter().enumerate() {
             let row = i * self.m..(i + 1) * self.m;
             let seen: Vec<usize> = (0..self.m).filter(|&j| interval[row.start + j]).collect();
             let (Some(&first), Some(&last)) = (seen.first(), seen.last()) else { continue };
-            let end = last + 1;
-            let prefix = if dense { end } else { (0..32).map(|e| 64 << e).filter(|&p| p <= end).max().unwrap_or(0) };
-            let sample = self.mass().sample(prefix).into_iter();
             let off = |&j: &usize| visible[row.start + j] && support.is_none_or(|s| !s[row.start + j]);
-            let sampled: Vec<T> = sample.filter(off).map(|j| logits[row.start + j]).collect();
+            let sampled: Vec<T> = sample.iter().copied().filter(off).map(|j| logits[row.start + j]).collect();
             if !sampled.is_empty() {
-                let far = first.div_ceil(64) * 64..if dense { end } else { end / 64 * 64 };
+                let far = first.div_ceil(64) * 64..if dense { last + 1 } else { (last + 1) / 64 * 64 };
                 far.for_each(|j| logs[row.start + j] = mean_exp(&sampled));
             }
         }
@@ -412,11 +418,18 @@ impl Case {
                 (Some(Weights::multiples(&problem, &logs)), Some(StandIns::multiples(&problem, &logs)))
             }
             MASS => {
+                let samples = self.mass_samples(b, h);
                 let mean_exp = |x: &[f64]| log_sum_exp(x) - (x.len() as f64).ln();
-                let logs = self.mass_logs((&interval, &problem.visible), dense.as_deref(), &problem.logits(), mean_exp);
+                let logs = self.mass_logs(
+                    &samples,
+                    (&interval, &problem.visible),
+                    dense.as_deref(),
+                    &problem.logits(),
+                    mean_exp,
+                );
                 (
                     Some(Weights::from_logs(&logs, self.n)),
-                    Some(StandIns::sampled_mass(self, &problem, &interval, dense.as_deref())),
+                    Some(StandIns::sampled_mass(self, &problem, &samples, &interval, dense.as_deref())),
                 )
             }
             EVA => {
@@ -521,7 +534,13 @@ impl StandIns {
     }
 
     /// Keys of zeros, whose weight is e^0, and the mass as f32 has it.
-    fn sampled_mass(case: &Case, problem: &Problem, interval: &[bool], support: Option<&[bool]>) -> Self {
+    fn sampled_mass(
+        case: &Case,
+        problem: &Problem,
+        samples: &[Vec<usize>],
+        interval: &[bool],
+        support: Option<&[bool]>,
+    ) -> Self {
         let scaled = |i: usize| problem.query_row(i).iter().map(|&q| q as f32 * case.scale).collect::<Vec<_>>();
         let dot = |q: &[f32], j: usize| q.iter().zip(problem.key_row(j)).map(|(q, &k)| q * k as f32).sum::<f32>();
         let row = |i: usize| (0..problem.m).map(|j| dot(&scaled(i), j)).collect::<Vec<_>>();
@@ -530,7 +549,7 @@ impl StandIns {
             let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             f64::from(top + (x.iter().map(|x| (x - top).exp()).sum::<f32>() / x.len() as f32).ln())
         };
-        let logs = case.mass_logs((interval, &problem.visible), support, &logits, mean_exp);
+        let logs = case.mass_logs(samples, (interval, &problem.visible), support, &logits, mean_exp);
         let keys = vec![0.0; problem.n * problem.m * problem.d];
         Self { keys, logs: logs.iter().map(|&l| l as f32).collect() }
     }

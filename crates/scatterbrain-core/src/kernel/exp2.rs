@@ -11,8 +11,8 @@ const ROUND: f32 = 12_582_912.0;
 /// Here and below, 2^x is taken as 0: subnormal weights make products that an x86 core computes a hundred times slower, and
 /// took exact attention of logits that spread over 90 or more from 0.5 to 5.3 s (n = 16384).
 const SMALLEST: f32 = -126.0;
-/// The same where weights are multiplied further and only known to some bits: 2¹⁷ keys of so little are still 2⁻²³.
-pub(super) const NOTHING: f32 = -40.0;
+/// The same where weights are scaled by as much again later: products of the two are normal numbers.
+const NOTHING: f32 = -60.0;
 /// p(r) = 1 + r·(C[0] + r·(C[1] + …)).
 #[allow(clippy::approx_constant, reason = "near ln 2, and not it")]
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
@@ -26,7 +26,7 @@ pub(crate) fn exp2_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// As [`C`], degree 3: minimax in the relative error, 4.3e-4.
 const COARSE: [f32; 3] = [0.695_766_8, 0.242_030_5, 0.041_698_75];
 
-/// [`exp2_vector`] with a relative error of at most 4.4e-4, and 0 from 2⁻⁴⁰ down.
+/// [`exp2_vector`] with a relative error of at most 4.4e-4, and 0 from 2⁻⁶⁰ down.
 #[inline(always)]
 pub(super) fn exp2_vector_coarse<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     exp2_by(simd, x, &COARSE, NOTHING)
@@ -72,7 +72,8 @@ fn times_two_to<S: Simd>(simd: S, p: S::f32s, shifted: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), n))
 }
 
-/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; for x ≤ −126 the result is 0. Outside (NaN, larger x) the result is unspecified, though no panic: [`super::exp_slice`] is the one for any input.
+/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; for x ≤ −126 the result is 0.
+/// Outside (NaN, larger x) the result is unspecified, though no panic: [`super::exp_slice`] is the one for any input.
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};

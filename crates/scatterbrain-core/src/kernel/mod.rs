@@ -117,7 +117,7 @@ pub use quantise::{QUAD, product_limit, quantise_rows};
 pub use rows::{dot_rows, weighted_sum_rows};
 pub use scan::{KEY_CODE, QueryCodes, scan};
 pub use select::{HIDDEN, WORD, for_chosen, select};
-pub use softmax::{Running, SLACK, Subtract, Taken, softmax};
+pub use softmax::{NOTHING, Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_code_sum::{CODE_KEYS, CodeRows, weighted_code_sum};
 pub use weighted_sum::weighted_sum;
 

@@ -13,8 +13,8 @@ use pulp::{Simd, WithSimd};
 
 /// How far (log₂) a score may exceed the reference.
 pub const SLACK: f32 = 8.0;
-/// 2⁻¹⁰⁰ of a lane's reference: less than that is not subtracted.
-const NOTHING: f32 = 7.888_609e-31;
+/// 2⁻¹¹⁰ of a lane's reference: less than that is not subtracted.
+pub const NOTHING: f32 = 7.703_72e-34;
 
 /// Running state of the lanes of a panel.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +53,9 @@ pub struct Taken {
 }
 
 /// Replaces `scores[j][r]` by 2^(score − max_r), after raising max_r where a score exceeds it by more than [`SLACK`],
-/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]` where that is over 2⁻¹⁰⁰. No weight is
-/// subnormal but by cancellation. A score of −∞ weighs nothing; NaN
-/// and ∞ are no scores, and spoil their lane.
+/// adds to the sums, and then subtracts `2^(log_scale_r − max_r) · entries[j][r]` where that is over
+/// [`NOTHING`]. No weight is subnormal but by cancellation. A score of −∞ weighs nothing; NaN and ∞ are no scores, and spoil
+/// their lane.
 /// `rescale` is 2^(old max − new max), 1 where the reference stood. Returns whether any reference moved.
 ///
 /// # Panics
