@@ -55,6 +55,9 @@ pub struct BenchOptions {
     /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.
     #[arg(long, conflicts_with_all = ["quick", "no_peers"])]
     readme: bool,
+    /// Runs in this build, whatever it is, instead of an optimised one: whether the harness works, with times that say nothing.
+    #[arg(long, requires_all = ["quick", "no_peers"], conflicts_with = "avx512")]
+    as_built: bool,
 }
 
 impl BenchOptions {
@@ -78,7 +81,8 @@ impl BenchOptions {
 /// # Errors
 /// Peers that cannot be had, outputs that disagree, a file that cannot be written. A missed target is no error.
 pub fn run(options: &BenchOptions) -> Result<ExitCode> {
-    if !release::is_optimised() || (options.avx512 && !release::AVX512) {
+    let optimised = release::is_optimised() || options.as_built;
+    if !optimised || (options.avx512 && !release::AVX512) {
         return release::start_again(options.avx512 || release::AVX512);
     }
     let level = Level::detect().name();
