@@ -7,7 +7,7 @@ use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::to_dense_mask;
 use scatterbrain_combine::{InvertedFileSupport, Method, Options, attend};
 use scatterbrain_core::tile::Head;
-use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Seed, Tensor};
+use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Seed, Tensor, Window};
 use scatterbrain_features::SampledMassBackground;
 
 const D: usize = 24;
@@ -172,16 +172,20 @@ fn what_is_off_the_lists_weighs_what_it_does() {
 fn rows_are_what_they_were_when_tokens_are_appended() {
     let rows = groups(1500, 40, Seed(6));
     let value = Seed(7).stream(0).normals(1500 * D);
-    let run = |n: usize, method: &Method| {
-        let rows = Tensor::f32("rows", &rows[..n * D], [1, 1, n, D]).unwrap();
-        let value = Tensor::f32("value", &value[..n * D], [1, 1, n, D]).unwrap();
-        attend(&rows, &rows, &value, &Mask::causal(), method, &Options::default()).unwrap().output
-    };
-    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    for method in alone_and_beside(90, 300) {
-        let all = run(1500, &method);
+    let window = |left: usize| Some(Window { left, right: 0, align: Default::default() });
+    for (method, window) in
+        alone_and_beside(90, 300).iter().flat_map(|m| [None, window(400), window(900)].map(|w| (m, w)))
+    {
+        let run = |n: usize| {
+            let rows = Tensor::f32("rows", &rows[..n * D], [1, 1, n, D]).unwrap();
+            let value = Tensor::f32("value", &value[..n * D], [1, 1, n, D]).unwrap();
+            let mask = Mask { window, ..Mask::causal() };
+            attend(&rows, &rows, &value, &mask, method, &Options::default()).unwrap().output
+        };
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let all = run(1500);
         for n in [100, 128, 700, 1024, 1025] {
-            assert_eq!(bits(&run(n, &method)), bits(&all[..n * D]), "{n} tokens");
+            assert_eq!(bits(&run(n)), bits(&all[..n * D]), "{n} tokens, {window:?}");
         }
     }
 }

@@ -11,8 +11,8 @@
 //! that have nothing to do with the logits; where they have, centroids do more.
 //!
 //! **Which keys are sampled.** Where rows see the same keys: one of each of S equal stretches of them. Under a causal mask, for
-//! rows that see P to 2P keys (64, 128, 256, …), one of each of S equal stretches of the first P. Under windows one of every
-//! ⌈w/S⌉ keys, w the width of the window, so that a row sees some S of them.
+//! rows that see P to 2P keys (64, 128, 256, …), one of each of S equal stretches of the first P. Under a window of w keys that
+//! hides the first from a row, one of every ⌈w/S⌉ keys.
 //!
 //! **Strict causality.** Neither which keys are sampled nor which blocks are whole depends on later keys. A row has its weight
 //! and sums by itself, whatever rows share its tile.
@@ -61,41 +61,56 @@ impl SampledMassBackground {
 
     /// The keys whose logits say the mass of a row without a support, ascending; a boolean mask hides further ones.
     pub fn sample(&self, mask: &HeadMask<'_>, query_idx: usize) -> Vec<usize> {
-        let seen = mask.range(query_idx);
-        match epochs(mask).into_iter().rfind(|&keys| keys <= seen.end) {
-            Some(keys) => self.of_first(keys).filter(|key| seen.contains(key)).collect(),
-            None => match mask.window() {
-                Some(_) => self.of_window(mask).filter(|key| seen.contains(key)).collect(),
-                None => Vec::new(),
-            },
+        let (seen, sources) = (mask.range(query_idx), Source::all(mask));
+        let keys = Source::of(&sources, &seen).map_or(Vec::new(), |at| self.keys(sources[at], mask.length()));
+        keys.into_iter().filter(|key| seen.contains(key)).collect()
+    }
+
+    /// All sampled keys, ascending.
+    fn keys(&self, source: Source, length: usize) -> Vec<usize> {
+        match source {
+            Source::First(keys) => {
+                let (mut rng, count) = (self.seed.stream(keys as u64), self.samples.min(keys));
+                let start = |at: usize| (at as u128 * keys as u128 / count as u128) as usize;
+                (0..count).map(|at| start(at) + rng.below((start(at + 1) - start(at)) as u64) as usize).collect()
+            }
+            Source::Windows(width) => {
+                let (mut rng, step) = (self.seed.stream(0), width.div_ceil(self.samples));
+                let key = |start: usize| start + rng.below(step as u64) as usize;
+                (0..length).step_by(step).map(key).filter(|&j| j < length).collect()
+            }
         }
-    }
-
-    /// One of each equal stretch of the first keys.
-    fn of_first(&self, keys: usize) -> impl Iterator<Item = usize> {
-        let mut rng = self.seed.stream(keys as u64);
-        let count = self.samples.min(keys);
-        let start = move |at: usize| (at as u128 * keys as u128 / count as u128) as usize;
-        (0..count).map(move |at| start(at) + rng.below((start(at + 1) - start(at)) as u64) as usize)
-    }
-
-    /// One of every so many keys that a window has some S of them.
-    fn of_window(&self, mask: &HeadMask<'_>) -> impl Iterator<Item = usize> {
-        let length = mask.length();
-        let width = mask.window().map_or(length, |w| w.left.saturating_add(w.right).saturating_add(1));
-        let step = width.min(length).div_ceil(self.samples).max(1);
-        let mut rng = self.seed.stream(0);
-        (0..length).step_by(step).map(move |start| start + rng.below(step as u64) as usize).filter(move |&j| j < length)
     }
 }
 
-/// Numbers of first keys that are sampled; none under windows.
-fn epochs(mask: &HeadMask<'_>) -> Vec<usize> {
-    let length = mask.length();
-    match () {
-        () if mask.has_window() || length == 0 => Vec::new(),
-        () if !mask.is_causal() => vec![length],
-        () => std::iter::successors(Some(BLOCK), |p| Some(2 * p)).take_while(|&p| p <= length).collect(),
+/// Where a sample is from; which depends on no later key.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// One of each equal stretch of so many first keys.
+    First(usize),
+    /// One of every so many keys that a window of this width has some S of them.
+    Windows(usize),
+}
+
+impl Source {
+    /// Those that rows of a head have.
+    fn all(mask: &HeadMask<'_>) -> Vec<Source> {
+        let length = mask.length();
+        let width = mask.window().map(|w| w.left.saturating_add(w.right).saturating_add(1));
+        if width.is_none() && !mask.is_causal() {
+            return vec![Source::First(length)];
+        }
+        let most = length.min(width.unwrap_or(length));
+        let first = std::iter::successors(Some(BLOCK), |p| Some(2 * p)).take_while(|&p| p <= most);
+        first.map(Source::First).chain(width.map(Source::Windows)).collect()
+    }
+
+    /// That of a row: a row that sees the first keys has no use for its window.
+    fn of(sources: &[Source], seen: &Range<usize>) -> Option<usize> {
+        sources.iter().rposition(|source| match source {
+            Source::First(keys) => seen.start == 0 && (1..=seen.end).contains(keys),
+            Source::Windows(_) => seen.start > 0,
+        })
     }
 }
 
@@ -119,7 +134,8 @@ impl Background for SampledMassBackground {
 /// A head, summed up.
 struct SampledMass<'a> {
     keys: KeyHead<'a>,
-    /// By ascending numbers of first keys; under windows one for all rows.
+    sources: Vec<Source>,
+    /// One each.
     samples: Vec<Sample>,
     sums: Sums,
 }
@@ -136,8 +152,6 @@ enum Sums {
 
 /// Some keys of a head.
 struct Sample {
-    /// Rows that see so many take it.
-    from: usize,
     /// Ascending.
     sample: Vec<u32>,
     /// Those keys, `[samples, d]`.
@@ -147,12 +161,12 @@ struct Sample {
 }
 
 impl Sample {
-    fn new(key: Matrix<'_>, from: usize, sampled: impl Iterator<Item = usize>) -> Self {
-        let sample: Vec<u32> = sampled.map(|key| key as u32).collect();
+    fn new(key: Matrix<'_>, sampled: Vec<usize>) -> Self {
+        let sample: Vec<u32> = sampled.into_iter().map(|key| key as u32).collect();
         let mut place = vec![NOT; sample.last().map_or(0, |&last| last as usize + 1)];
         sample.iter().zip(0..).for_each(|(&key, at)| place[key as usize] = at);
         let rows = sample.iter().flat_map(|&j| key.row(j as usize)).copied().collect();
-        Self { from, sample, rows, place }
+        Self { sample, rows, place }
     }
 
     /// Those among some keys, as places.
@@ -186,12 +200,10 @@ impl Sums {
 
 impl<'a> SampledMass<'a> {
     fn new(of: &SampledMassBackground, keys: KeyHead<'a>) -> Self {
-        let first = |p: usize| Sample::new(keys.key, p, of.of_first(p));
-        let mut samples: Vec<Sample> = epochs(&keys.mask).into_iter().map(first).collect();
-        if keys.mask.has_window() {
-            samples.push(Sample::new(keys.key, 0, of.of_window(&keys.mask)));
-        }
-        Self { keys, samples, sums: Sums::new(&keys) }
+        let sources = Source::all(&keys.mask);
+        let sample = |source: &Source| Sample::new(keys.key, of.keys(*source, keys.mask.length()));
+        let samples = sources.iter().map(sample).collect();
+        Self { keys, sources, samples, sums: Sums::new(&keys) }
     }
 
     /// The keys that weigh something for a row: those of whole blocks, and all where there are no later ones.
@@ -211,8 +223,7 @@ impl<'a> SampledMass<'a> {
         kernel::pack(level, tile.query, &listed, scale, &mut query);
         let mut lanes_at = vec![0u32; self.samples.len()];
         for (lane, r) in rows.clone().enumerate() {
-            let end = tile.mask.range(tile.rows[r] as usize).end;
-            if let Some(at) = self.samples.iter().rposition(|sample| sample.from <= end) {
+            if let Some(at) = Source::of(&self.sources, &tile.mask.range(tile.rows[r] as usize)) {
                 lanes_at[at] |= 1 << lane;
             }
         }

@@ -141,13 +141,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "leave_out(&mut scores, (&sample.place, &places), &rows, selection);",
         "leave_out(&mut scores, (&[], &places), &rows, selection);",
     ),
-    fault(
-        "mass-of-later-keys",
-        COMBINE,
-        MASS,
-        "rposition(|sample| sample.from <= end)",
-        "rposition(|sample| sample.from / 2 <= end)",
-    ),
+    fault("mass-of-later-keys", COMBINE, MASS, "(1..=seen.end).contains(keys)", "(1..=2 * seen.end).contains(keys)"),
     fault("subnormal-weights", CORE, EXP2, "const SMALLEST: f32 = -126.0;", "const SMALLEST: f32 = -127.0;"),
     fault(
         "subnormal-differences",
