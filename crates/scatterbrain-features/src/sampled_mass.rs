@@ -31,8 +31,9 @@ const NOT: u32 = u32::MAX;
 /// One weight a row for all keys off the support, from a sample of their logits.
 ///
 /// Strictly causal. Cost: as many scores a row as keys are sampled; memory for those of every epoch, a sum of values for
-/// every 64 keys, and 4 bytes a key and epoch. Under windows a row adds the sums of the blocks that it sees, under boolean masks
-/// the values of all keys.
+/// every 64 keys, and 4 bytes a key and epoch. Under windows a row adds the sums of the blocks that it sees, and a panel takes the
+/// samples of all keys between its rows, which are many where rows are visited in another order than they stand in; under
+/// boolean masks a row adds the values of all keys.
 ///
 /// ```
 /// use scatterbrain_core::Seed;

@@ -15,8 +15,8 @@
 //!
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
-//! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and the union to
-//! captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
+//! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and
+//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
 //! what trials of a plan cost; this and what is set up (QUANTISE, SUM, KMEANS) were fitted to timed trials on another
 //! machine, in times of its exact attention.
 
@@ -208,12 +208,12 @@ fn mass(shape: &Shape) -> Time {
 }
 
 fn background(config: Config, shape: &Shape, share: f64) -> Time {
-    let Shape { n, m, d, d_v, pairs, .. } = *shape;
-    let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
-    let mean = config == Config::Uniform;
     if let Config::InvertedFile { .. } = config {
         return mass(shape);
     }
+    let Shape { n, m, d, d_v, pairs, .. } = *shape;
+    let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
+    let mean = config == Config::Uniform;
     let count = if mean { 1.0 } else { config.centroids() as f64 };
     if count == 0.0 {
         return Time { setup: 0.0, rows: 0.0 };
