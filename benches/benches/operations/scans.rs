@@ -43,7 +43,7 @@ pub(crate) fn weights(criterion: &mut Criterion) {
     let weights: Vec<f32> = scores.iter().map(|x| (x - 4.0).exp2()).collect();
     let value = normals(4, KEYS * HEAD_DIM);
     let (value, _) = quantise(Level::detect(), &value, i8::MAX);
-    let value = CodeRows::new(&value, HEAD_DIM, HEAD_DIM);
+    let value = CodeRows::new(Level::detect(), &value, HEAD_DIM, HEAD_DIM);
     let (mut heavy, mut acc) = (vec![0; KEYS.div_ceil(kernel::WORD) * PANEL], vec![0; HEAD_DIM * PANEL]);
     // With few steps most codes are 0, and their groups are left out.
     for steps in [2.0, 127.0] {

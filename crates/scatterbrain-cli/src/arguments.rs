@@ -135,6 +135,10 @@ pub(crate) struct RequestOptions {
     /// where a plan serves other inputs too]
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) effort: Option<f64>,
+
+    /// How many times less than the error asked for a bound must be [default: 1; 1.3 where a plan serves other inputs too]
+    #[arg(long, value_name = "TIMES", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub(crate) margin: Option<f64>,
 }
 
 /// Where the plan of `auto` comes from.
@@ -144,7 +148,7 @@ pub(crate) struct PlanSource {
     pub(crate) request: RequestOptions,
 
     /// A plan that `scatterbrain plan` has stored, for `auto`
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort"])]
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort", "margin"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// The layer of that plan [default: the input's, or the only one]
@@ -342,6 +346,11 @@ fn level(name: &str) -> Result<Level, String> {
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let number = text.trim().parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
     number.ok_or_else(|| "expected a finite number above 0".into())
+}
+
+fn at_least_one(text: &str) -> Result<f64, String> {
+    let number = positive(text).ok().filter(|x| *x >= 1.0);
+    number.ok_or_else(|| "expected a finite number of at least 1".into())
 }
 
 fn window(text: &str) -> Result<Window, String> {

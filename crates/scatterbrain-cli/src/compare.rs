@@ -6,7 +6,7 @@ use crate::input::Input;
 use crate::library::plan::{LayerPlan, Request};
 use crate::library::{HeadReport, Method, Preset, Seed, causality_name};
 use crate::matrix::matrix_error;
-use crate::measure::{Call, extra_bytes, pool, seconds, times};
+use crate::measure::{Call, Turn, extra_bytes, pool, times};
 use crate::planning::Planning;
 use crate::reference::exact_output;
 use crate::report::{Comparison, HeadResult, InputSummary, MethodResult};
@@ -139,20 +139,23 @@ struct Chosen {
     method: Method,
     budget: Option<usize>,
     plan: Option<LayerPlan>,
-    planning_seconds: Option<f64>,
 }
 
 impl Bench<'_> {
     fn result(&mut self, choice: Choice) -> Result<MethodResult> {
         let sizes = self.input.sizes;
         self.step(choice, "memory and error");
-        let Chosen { method, budget, plan, planning_seconds } = self.choose(choice)?;
+        let Chosen { method, budget, plan } = self.choose(choice)?;
         let (report, extra_bytes) = extra_bytes(&self.alone, &self.call, &method, &mut self.output)?;
         let errors = row_errors(&self.exact, &self.output, &self.rows, &sizes);
         self.step(choice, "time");
-        let pair = (&self.exact_method, &method);
-        let same = choice == Choice::Preset(Preset::Exact);
-        let times = times(&self.timed, &self.call, pair, same, self.repeat, &mut self.output)?;
+        let turn = Turn {
+            exact: &self.exact_method,
+            method: &method,
+            same: choice == Choice::Preset(Preset::Exact),
+            plan: plan.as_ref().and_then(|_| self.planning.fresh()),
+        };
+        let times = times(&self.timed, &self.call, &turn, self.repeat, &mut self.output)?;
         self.step(choice, "matrix");
         let heads = heads(&errors, sizes.heads, plan.as_ref(), &report.heads);
         Ok(MethodResult {
@@ -167,7 +170,7 @@ impl Bench<'_> {
             matrix_error: matrix_error(self.input, &method, &self.call.options)?,
             seconds: times.seconds,
             setup_seconds: times.setup_seconds,
-            planning_seconds,
+            planning_seconds: times.planning_seconds,
             planned_error: mean(heads.iter().filter_map(|h| h.planned_error)),
             fallback_heads: plan.map(|_| heads.iter().filter(|h| h.fallback).count()),
             exact_seconds: times.exact_seconds,
@@ -181,18 +184,15 @@ impl Bench<'_> {
     fn choose(&self, choice: Choice) -> Result<Chosen> {
         let Choice::Preset(preset) = choice else {
             let plan = self.timed.install(|| self.planning.plan(&self.call))?;
-            let fresh = self.planning.is_fresh();
-            let time = || seconds(&self.timed, self.repeat, || self.planning.plan(&self.call));
             let budget = match plan.request {
                 Request::Units(units) => Some(units),
                 Request::Error(_) | Request::Time(_) => None,
             };
-            let planning_seconds = fresh.then(time).transpose()?;
-            return Ok(Chosen { method: Method::planned(plan.clone()), budget, plan: Some(plan), planning_seconds });
+            return Ok(Chosen { method: Method::planned(plan.clone()), budget, plan: Some(plan) });
         };
         let method = preset.method(self.budget, self.input.sizes.d, self.seed, self.input.causal)?;
         let budget = preset.has_budget().then_some(self.budget);
-        Ok(Chosen { method, budget, plan: None, planning_seconds: None })
+        Ok(Chosen { method, budget, plan: None })
     }
 
     fn step(&self, choice: Choice, what: &str) {

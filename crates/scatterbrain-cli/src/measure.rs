@@ -24,6 +24,8 @@ pub(crate) struct Times {
     pub(crate) seconds: f64,
     /// The part of it that prepares, summed over heads.
     pub(crate) setup_seconds: f64,
+    /// Of a plan that is made from the input.
+    pub(crate) planning_seconds: Option<f64>,
     /// Of exact attention, called in turn with the method.
     pub(crate) exact_seconds: f64,
 }
@@ -92,52 +94,48 @@ pub(crate) fn extra_bytes(
     })
 }
 
-/// Exact attention and the method in turn, `repeat` times each. `same`: the method is exact attention, called once.
+/// What is called in turn.
+pub(crate) struct Turn<'a> {
+    pub(crate) exact: &'a Method,
+    pub(crate) method: &'a Method,
+    /// Whether the method is exact attention too, and called once.
+    pub(crate) same: bool,
+    /// A plan that is made from the input.
+    pub(crate) plan: Option<&'a PlanOptions>,
+}
+
+/// Calls all of a turn, `repeat` times.
 ///
 /// # Errors
 /// What the library refuses.
 pub(crate) fn times(
     pool: &ThreadPool,
     call: &Call<'_>,
-    (exact, method): (&Method, &Method),
-    same: bool,
+    turn: &Turn<'_>,
     repeat: u32,
     output: &mut [f32],
 ) -> Result<Times> {
-    let (mut exact_seconds, mut seconds, mut setup) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut exact, mut planning, mut seconds, mut setup) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..repeat {
         pool.install(|| {
-            if !same {
-                exact_seconds.push(call.timed(exact, output)?.0);
+            if let Some(options) = turn.plan {
+                let start = Instant::now();
+                call.plan(options)?;
+                planning.push(start.elapsed().as_secs_f64());
             }
-            let (total, prepared) = call.timed(method, output)?;
+            if !turn.same {
+                exact.push(call.timed(turn.exact, output)?.0);
+            }
+            let (total, prepared) = call.timed(turn.method, output)?;
             seconds.push(total);
             setup.push(prepared);
             Ok::<_, library::Error>(())
         })?;
     }
     let seconds = median(seconds);
-    let exact_seconds = if same { seconds } else { median(exact_seconds) };
-    Ok(Times { seconds, setup_seconds: median(setup), exact_seconds })
-}
-
-/// Seconds that `work` takes, the median of `repeat`.
-///
-/// # Errors
-/// What `work` returns.
-pub(crate) fn seconds<T, E: Send>(
-    pool: &ThreadPool,
-    repeat: u32,
-    work: impl Fn() -> Result<T, E> + Sync,
-) -> Result<f64, E> {
-    let once = |_| {
-        pool.install(|| {
-            let start = Instant::now();
-            work()?;
-            Ok(start.elapsed().as_secs_f64())
-        })
-    };
-    Ok(median((0..repeat).map(once).collect::<Result<_, E>>()?))
+    let exact_seconds = if turn.same { seconds } else { median(exact) };
+    let planning_seconds = turn.plan.map(|_| median(planning));
+    Ok(Times { seconds, setup_seconds: median(setup), planning_seconds, exact_seconds })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

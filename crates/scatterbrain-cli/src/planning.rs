@@ -26,8 +26,9 @@ impl Planning {
         match &source.plan {
             None => {
                 let options = options(&source.request, common, input.sizes.m)?;
-                let default = PlanOptions::on_the_fly(options.request).effort;
-                Ok(Self::Fresh(PlanOptions { effort: options.effort.or(default), ..options }))
+                let PlanOptions { effort, margin, .. } = PlanOptions::on_the_fly(options.request);
+                let (effort, margin) = (options.effort.or(effort), options.margin.or(margin));
+                Ok(Self::Fresh(PlanOptions { effort, margin, ..options }))
             }
             Some(path) => {
                 let plan = read_plan(path)?;
@@ -48,9 +49,12 @@ impl Planning {
         }
     }
 
-    /// Whether making it takes time.
-    pub(crate) fn is_fresh(&self) -> bool {
-        matches!(self, Self::Fresh(_))
+    /// How it is made from the input, where it is.
+    pub(crate) fn fresh(&self) -> Option<&PlanOptions> {
+        match self {
+            Self::Fresh(options) => Some(options),
+            Self::Stored(_) => None,
+        }
     }
 
     /// The method, where it is not needed but for its sake.
@@ -62,19 +66,20 @@ impl Planning {
     }
 }
 
-/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given. Without a limit of effort where none is given.
+/// What is asked of a plan for `m` keys: an error or a time; a budget where only that is given. Without a limit
+/// of effort, and with the margin of plans for other inputs, where none is given.
 ///
 /// # Errors
 /// A budget outside 1 to `m`.
 pub(crate) fn options(request: &RequestOptions, common: &CommonOptions, m: usize) -> Result<PlanOptions> {
-    let effort = request.effort;
+    let RequestOptions { effort, margin, .. } = *request;
     let request = match (request.max_error, request.max_time) {
         (Some(error), _) => Request::Error(error),
         (None, Some(time)) => Request::Time(time),
         (None, None) if common.has_budget() => Request::Units(common.budget(m)?),
         (None, None) => Request::default(),
     };
-    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), effort, ..PlanOptions::default() })
+    Ok(PlanOptions { request, seed: Some(Seed(common.seed)), effort, margin, ..PlanOptions::default() })
 }
 
 /// A stored plan.

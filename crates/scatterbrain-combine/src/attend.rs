@@ -8,7 +8,7 @@ use crate::tile::{Carried, Earlier, PreparedHead, Scratch, TileReport, compute};
 use rayon::prelude::*;
 use scatterbrain_core::kernel;
 use scatterbrain_core::tile::TILE_ROWS;
-use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Tensor};
+use scatterbrain_core::{Error, Level, Mask, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -213,14 +213,11 @@ impl<'a> Call<'a> {
         let check_group = |g: usize| {
             let (b, kv_head) = (g / kv_heads, g % kv_heads);
             let length = self.mask.head(b, kv_head * group, n, m).length();
-            let (key, value) = (self.key.head(b, kv_head), self.value.head(b, kv_head));
-            let extent = |rows: Matrix<'_>, used| kernel::extent(self.level, rows, used);
-            let value = extent(value.matrix(), length);
+            let value = kernel::head_extent(self.level, self.value, b, kv_head, length);
             check::check_values(value, length, grown)?;
-            let key = Side { rows: key.matrix(), used: length, extent: extent(key.matrix(), length) };
+            let key = Side::new(self.level, self.key, (b, kv_head), length);
             let query = (kv_head * group..(kv_head + 1) * group).map(|h| {
-                let rows = self.query.head(b, h);
-                let query = Side { rows: rows.matrix(), used: n, extent: extent(rows.matrix(), n) };
+                let query = Side::new(self.level, self.query, (b, h), n);
                 check::check_range(self.level, &query, &key, self.scale)?;
                 Ok(query.extent)
             });
@@ -244,7 +241,7 @@ impl<'a> Call<'a> {
         let start = Instant::now();
         let mut rows = self.key_rows(index, extent);
         let own = if parts.len() == 1 { parts } else { &parts[first..first + group] };
-        if own.iter().filter_map(|p| p.background.as_ref()).any(|b| b.reads_queries()) {
+        if own.iter().any(Parts::reads_queries) {
             rows = rows.with_queries(self, index);
         }
         let keys = rows.head(self);

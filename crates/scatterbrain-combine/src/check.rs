@@ -1,7 +1,7 @@
 //! What is checked before any work: shapes, budgets, ranges; and where non-finite values stand.
 
 use scatterbrain_core::kernel::{self, Extent};
-use scatterbrain_core::{Error, Level, Mask, Matrix, Result, Rows, Tensor};
+use scatterbrain_core::{Error, Level, Mask, Result, Rows, Tensor};
 
 /// Logits and squared norms may reach this; beyond, differences of logits could overflow.
 const LARGEST: f64 = f32::MAX as f64 / 16.0;
@@ -86,24 +86,31 @@ pub(crate) fn check_values(value: Extent, length: usize, grown: bool) -> Result<
     Ok(())
 }
 
-/// Rows of one side of a head, as [`check_range`] looks at them.
+/// One side of a head, as [`check_range`] looks at it.
 pub(crate) struct Side<'a> {
-    pub rows: Matrix<'a>,
-    pub used: usize,
+    tensor: &'a Tensor<'a>,
+    /// Batch entry and head.
+    at: (usize, usize),
+    used: usize,
     pub extent: Extent,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    /// The first `used` rows of a head.
+    pub(crate) fn new(level: Level, tensor: &'a Tensor<'a>, at: (usize, usize), used: usize) -> Self {
+        Self { tensor, at, used, extent: kernel::head_extent(level, tensor, at.0, at.1, used) }
+    }
+
     /// The largest squared norm of finite rows.
     fn largest_norm(&self, level: Level) -> f64 {
         let mut norms = vec![0.0; self.used];
-        kernel::square_norms(level, self.rows, &mut norms);
+        kernel::square_norms(level, self.tensor.head(self.at.0, self.at.1).matrix(), &mut norms);
         norms.into_iter().filter(|x| x.is_finite()).fold(0.0, f64::max)
     }
 
     /// No less than it, and had without a look at the rows.
     fn bound(&self) -> f64 {
-        self.rows.cols() as f64 * f64::from(self.extent.largest).powi(2)
+        self.tensor.shape()[3] as f64 * f64::from(self.extent.largest).powi(2)
     }
 }
 

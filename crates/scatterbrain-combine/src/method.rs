@@ -53,6 +53,11 @@ impl Parts {
     pub(crate) fn background_units(&self) -> usize {
         self.background.as_ref().map_or(0, |b| b.units())
     }
+
+    /// Whether the background is prepared with some queries.
+    pub(crate) fn reads_queries(&self) -> bool {
+        self.background.as_ref().is_some_and(|b| b.reads_queries())
+    }
 }
 
 impl Method {

@@ -83,7 +83,7 @@ impl Data {
     }
 
     fn plan(&self, mask: &Mask<'_>, request: Request) -> LayerPlan {
-        let options = PlanOptions { request, seed: Some(SEED), ..PlanOptions::default() };
+        let options = PlanOptions { request, seed: Some(SEED), margin: Some(1.0), ..PlanOptions::default() };
         self.with(|q, k, v| plan(q, k, v, mask, &options, &Options::default())).unwrap()
     }
 
@@ -182,6 +182,50 @@ fn plans_are_strictly_causal() {
 }
 
 #[test]
+fn keys_grow_with_what_rows_see_and_clusters_with_all_keys() {
+    let (n, m) = (100, 400);
+    let data = Data::new(2, n, m);
+    let grown = |config, causal: bool| {
+        let mask = if causal { Mask::causal() } else { Mask::default() };
+        let method = Method::planned(layer(&[config, config], 200, 200, causal));
+        bits(&data.attend(&mask, &method).unwrap().output)
+    };
+    let hand = |config, causal: bool| {
+        let mask = if causal { Mask::causal() } else { Mask::default() };
+        bits(&data.attend(&mask, &by_hand(config, causal)).unwrap().output)
+    };
+    let window = |keys, centroids| Config::Window { keys, sinks: 2, centroids };
+    // The last 100 rows of 400 see 350.5 keys on average, those of 200 see 100.5.
+    assert_eq!(grown(window(20, 8), true), hand(window(70, 16), true));
+    assert_eq!(grown(window(20, 8), false), hand(window(40, 16), false));
+    let largest = |keys| Config::QuantisedTopK { keys, centroids: 0 };
+    assert_eq!(grown(largest(20), true), hand(largest(70), true));
+    let file = |keys, clusters| Config::InvertedFile { keys, clusters };
+    assert_eq!(grown(file(20, 8), true), hand(file(70, 16), true));
+}
+
+#[test]
+fn a_margin_is_kept() {
+    let data = Data::of_positions(4, 2000, 1, 0, 2000);
+    let with = |margin| {
+        let options = PlanOptions { request: Request::Error(0.1), seed: Some(SEED), margin, ..PlanOptions::default() };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default()))
+    };
+    assert_eq!(with(None), with(Some(1.3)));
+    let mut before = 0.0;
+    for margin in [4.0, 1.3, 1.0] {
+        let planned = with(Some(margin)).unwrap();
+        assert_eq!(planned.request, Request::Error(0.1));
+        assert!(planned.heads.iter().all(|head| head.error_bound * margin <= 0.1), "{margin}: {planned:?}");
+        assert!(planned.error_bound() > before, "{margin}: {planned:?}");
+        before = planned.error_bound();
+    }
+    for margin in [0.9, f64::NAN, f64::INFINITY] {
+        assert!(matches!(with(Some(margin)), Err(Error::Invalid { argument: "margin", .. })), "{margin}");
+    }
+}
+
+#[test]
 fn short_inputs_are_left_to_exact_attention() {
     let data = Data::new(4, 300, 300);
     let planned = data.plan(&Mask::causal(), Request::Error(0.01));
@@ -272,7 +316,7 @@ fn on_the_fly_with_little_to_look_at() {
 fn without_effort_heads_are_left_to_exact_attention_unseen() {
     let data = Data::of_positions(4, 2000, 1, 0, 2000);
     let with = |effort, request| {
-        let options = PlanOptions { request, effort: Some(effort), seed: Some(SEED), ..PlanOptions::default() };
+        let options = PlanOptions { effort: Some(effort), seed: Some(SEED), ..PlanOptions::on_the_fly(request) };
         data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default()))
     };
     let unseen = with(0.0, Request::Error(0.1)).unwrap();

@@ -1,6 +1,6 @@
 //! Strided views over caller-owned memory.
 
-use crate::{Error, Result};
+use crate::{Error, Level, Result, kernel};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::slice::ChunksExact;
@@ -113,17 +113,31 @@ impl<'a> Tensor<'a> {
             return Rows::Borrowed(Matrix { data: &data[base..end], rows, cols, row_stride });
         }
         let mut owned = vec![0.0; rows * cols];
-        for (i, out) in owned.chunks_exact_mut(cols).enumerate() {
-            let start = base + i * row_stride;
-            match self.data {
-                Data::F32(x) => copy(&x[start..], col_stride, out, |v| v),
-                Data::F16(x) if col_stride == 1 => x[start..start + cols].convert_to_f32_slice(out),
-                Data::Bf16(x) if col_stride == 1 => x[start..start + cols].convert_to_f32_slice(out),
-                Data::F16(x) => copy(&x[start..], col_stride, out, f16::to_f32),
-                Data::Bf16(x) => copy(&x[start..], col_stride, out, bf16::to_f32),
-            }
+        match self.halves(batch, head) {
+            Some(halves) => kernel::widen(Level::detect(), halves, &mut owned),
+            None => owned.chunks_exact_mut(cols).enumerate().for_each(|(i, out)| self.read_row(batch, head, i, out)),
         }
         Rows::Owned { data: owned, rows, cols }
+    }
+
+    /// A head as the bits of halves, where it holds halves whose columns are contiguous.
+    ///
+    /// # Panics
+    /// If `batch` or `head` is out of range.
+    pub(crate) fn halves(&self, batch: usize, head: usize) -> Option<Halves<'a>> {
+        let [b, h, rows, cols] = self.shape;
+        assert!(batch < b && head < h, "head ({batch}, {head}) of {b} x {h}");
+        let (bits, brain) = match self.data {
+            Data::F32(_) => return None,
+            Data::F16(x) => (x.reinterpret_cast(), false),
+            Data::Bf16(x) => (x.reinterpret_cast(), true),
+        };
+        let [_, _, row_stride, col_stride] = self.strides;
+        let base = batch * self.strides[0] + head * self.strides[1];
+        (col_stride == 1).then(|| {
+            let bits = &bits[base..base + (rows - 1) * row_stride + cols];
+            Halves { bits, cols, row_stride, brain }
+        })
     }
 }
 
@@ -148,6 +162,28 @@ impl Tensor<'_> {
 fn copy<T: Copy>(from: &[T], stride: usize, out: &mut [f32], convert: impl Fn(T) -> f32) {
     for (c, o) in out.iter_mut().enumerate() {
         *o = convert(from[c * stride]);
+    }
+}
+
+/// Rows of halves as their bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<'a> {
+    pub(crate) bits: &'a [u16],
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    /// Whether they are bfloat16.
+    pub(crate) brain: bool,
+}
+
+impl<'a> Halves<'a> {
+    #[inline(always)]
+    pub(crate) fn row(&self, at: usize) -> &'a [u16] {
+        &self.bits[at * self.row_stride..][..self.cols]
+    }
+
+    /// The number that these bits are.
+    pub(crate) fn value(&self, bits: u16) -> f32 {
+        if self.brain { bf16::from_bits(bits).to_f32() } else { f16::from_bits(bits).to_f32() }
     }
 }
 

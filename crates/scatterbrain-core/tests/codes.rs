@@ -143,7 +143,7 @@ fn sums_over_as_many_keys_as_promised_fit() {
     let scales = vec![127.0; keys];
     let coding =
         kernel::Coding { first: 0, fraction: 0, scales: &scales, value_steps: &ones, mass_steps: &none, most: 127 };
-    let (weights, rows) = (vec![1.0; keys * PANEL], kernel::CodeRows::new(&vec![-127; keys], 1, 1));
+    let (weights, rows) = (vec![1.0; keys * PANEL], kernel::CodeRows::new(Level::detect(), &vec![-127; keys], 1, 1));
     let mut codes = kernel::WeightCodes::default();
     let mut heavy = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
     for level in Level::available() {
@@ -197,7 +197,7 @@ proptest! {
             (0..keys).for_each(|j| identity[(first + j) * keys + j] = 1);
             let mut code = vec![0; keys * PANEL];
             if keys > 0 {
-                kernel::weighted_code_sum(level, &codes, &kernel::CodeRows::new(&identity, keys, keys), &mut code);
+                kernel::weighted_code_sum(level, &codes, &kernel::CodeRows::new(level, &identity, keys, keys), &mut code);
             }
             for r in 0..PANEL {
                 let mut sum = 1.0;
@@ -224,7 +224,7 @@ proptest! {
             if columns == 0 {
                 continue;
             }
-            let rows = kernel::CodeRows::new(&values, columns, columns);
+            let rows = kernel::CodeRows::new(level, &values, columns, columns);
             let mut acc: Vec<i32> = (0..columns * PANEL).map(|x| x as i32).collect();
             kernel::weighted_code_sum(level, &codes, &rows, &mut acc);
             for (at, acc) in acc.iter().enumerate() {

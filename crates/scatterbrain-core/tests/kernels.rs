@@ -2,10 +2,13 @@
 //!
 //! Tolerance: a dot product of length c in f32 is off by at most about c·2⁻²⁴·Σ|x·y|; twice that is allowed.
 
+use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
 use proptest::prelude::*;
 use scatterbrain_core::kernel::{self, Extent, PANEL, Running, SLACK, Seen, Subtract, Taken};
 use scatterbrain_core::tile::Keys;
-use scatterbrain_core::{Level, Matrix, Seed};
+use scatterbrain_core::{Data, Level, Matrix, Seed, Tensor};
+use std::iter::repeat_n;
 
 const ULP: f64 = 1.0 / (1u64 << 24) as f64;
 
@@ -291,6 +294,25 @@ proptest! {
     }
 
     #[test]
+    fn groups_are_added_up(cols in 1usize..70, rows in 1usize..40, groups in 1usize..9, seed in any::<u64>()) {
+        let mut rng = Seed(seed).stream(0);
+        let data = rng.normals(rows * cols);
+        let matrix = Matrix::new("rows", &data, rows, cols).unwrap();
+        let group: Vec<u32> = (0..rng.below(rows as u64 + 1)).map(|_| rng.below(groups as u64) as u32).collect();
+        let mut want = vec![0.5; groups * cols];
+        for (j, g) in group.iter().enumerate() {
+            for c in 0..cols {
+                want[*g as usize * cols + c] += f64::from(data[j * cols + c]);
+            }
+        }
+        for level in Level::available() {
+            let mut sums = vec![0.5; groups * cols];
+            kernel::add_to_groups(level, matrix, &group, &mut sums);
+            prop_assert_eq!(&sums, &want, "{}", level.name());
+        }
+    }
+
+    #[test]
     fn extent_and_norms(cols in 1usize..70, rows in 1usize..9, used in 0usize..9, bad in prop::option::of(0usize..600), seed in any::<u64>()) {
         let mut data = Seed(seed).stream(0).normals(rows * cols);
         let used = used.min(rows);
@@ -301,8 +323,26 @@ proptest! {
         let seen = &data[..used * cols];
         let largest = seen.iter().filter(|x| x.is_finite()).fold(0.0f32, |a, x| a.max(x.abs()));
         let want = Extent { largest, finite: seen.iter().all(|x| x.is_finite()) };
+        // The same rows as halves, whose largest is the half of the largest; larger ones may stand between them.
+        let gap = (seed % 2) as usize;
+        let wide = |to: fn(f32) -> u16| -> Vec<u16> {
+            data.chunks_exact(cols).flat_map(|row| repeat_n(to(1e4), gap).chain(row.iter().map(|x| to(*x)))).collect()
+        };
+        let (f16s, bf16s) = (wide(|x| f16::from_f32(x).to_bits()), wide(|x| bf16::from_f32(x).to_bits()));
+        let views = [Data::F16(f16s.reinterpret_cast()), Data::Bf16(bf16s.reinterpret_cast())];
+        let rounded = [f16::from_f32(largest).to_f32(), bf16::from_f32(largest).to_f32()];
+        let strides = [0, 0, cols + gap, 1];
         for level in Level::available() {
             prop_assert_eq!(kernel::extent(level, matrix, used), want, "{}", level.name());
+            for (view, largest) in views.iter().zip(rounded) {
+                let tensor = match view {
+                    Data::F16(x) => Tensor::strided("x", Data::F16(&x[gap..]), [1, 1, rows, cols], strides),
+                    Data::Bf16(x) => Tensor::strided("x", Data::Bf16(&x[gap..]), [1, 1, rows, cols], strides),
+                    Data::F32(_) => unreachable!("halves"),
+                };
+                let got = kernel::head_extent(level, &tensor.unwrap(), 0, 0, used);
+                prop_assert_eq!(got, Extent { largest, ..want }, "{} {:?}", level.name(), view);
+            }
             let mut norms = vec![0.0; used];
             kernel::square_norms(level, matrix, &mut norms);
             for (i, norm) in norms.iter().enumerate() {

@@ -165,19 +165,19 @@ impl<'a> CentroidSummary<'a> {
     /// empty: each once.
     pub(crate) fn new(keys: KeyHead<'a>, partition: Partition, log_multiples: Vec<f64>) -> Self {
         let (length, count, d_v) = (keys.mask.length(), partition.count(), keys.value.cols());
-        let cluster = || (0..length).map(|j| partition.of(j) as u32);
-        let Means { rows: means, counts } = Means::new(keys.key, cluster(), count);
+        let cluster: Vec<u32> = (0..length).map(|j| partition.of(j) as u32).collect();
+        let Means { rows: means, counts } = Means::new(keys.level, keys.key, &cluster, count);
         let mut sums = Vec::with_capacity(count * (d_v + 1));
         if log_multiples.is_empty() {
-            let values = Means::new(keys.value, cluster(), count).rows;
+            let values = Means::new(keys.level, keys.value, &cluster, count).rows;
             for (mean, &n) in values.chunks_exact(d_v).zip(&counts) {
                 sums.extend(mean.iter().map(|v| v * n as f32));
                 sums.push(n as f32);
             }
         } else {
             let mut exact = vec![0.0f64; count * (d_v + 1)];
-            for ((row, c), log) in keys.value.iter().zip(cluster()).zip(&log_multiples) {
-                let (sum, multiple) = (&mut exact[c as usize * (d_v + 1)..], log.exp());
+            for ((row, c), log) in keys.value.iter().zip(&cluster).zip(&log_multiples) {
+                let (sum, multiple) = (&mut exact[*c as usize * (d_v + 1)..], log.exp());
                 sum.iter_mut().zip(row).for_each(|(s, &v)| *s += multiple * f64::from(v));
                 sum[d_v] += multiple;
             }

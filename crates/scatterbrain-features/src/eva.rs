@@ -71,8 +71,8 @@ impl EvaBackground {
     fn log_multiples(&self, keys: &KeyHead<'_>, partition: &Partition) -> Vec<f64> {
         let length = keys.mask.length();
         let (root, d) = (f64::from(keys.scale.abs()).sqrt(), keys.key.cols());
-        let cluster = (0..length).map(|j| partition.of(j) as u32);
-        let means = Means::new(keys.key, cluster, partition.count()).rows;
+        let cluster: Vec<u32> = (0..length).map(|j| partition.of(j) as u32).collect();
+        let means = Means::new(keys.level, keys.key, &cluster, partition.count()).rows;
         let mut logs = Vec::with_capacity(length);
         for (c, mean) in means.chunks_exact(d).enumerate() {
             let noise = self.noise(c, d);

@@ -57,7 +57,7 @@ impl KMeans {
         let mut cluster = vec![0; rows.rows()];
         for step in 0..STEPS {
             if step > 0 {
-                move_centroids(rows, root, &cluster, &mut centroids);
+                move_centroids(level, rows, root, &cluster, &mut centroids);
             }
             assign(level, rows, root, &centroids, &mut cluster);
         }
@@ -166,9 +166,9 @@ fn first_centroids(key: Matrix<'_>, root: f32, count: usize, seed: Seed) -> Vec<
 }
 
 /// Means of the members; a centroid without any stays where it is.
-fn move_centroids(key: Matrix<'_>, root: f32, cluster: &[u32], centroids: &mut [f32]) {
+fn move_centroids(level: Level, key: Matrix<'_>, root: f32, cluster: &[u32], centroids: &mut [f32]) {
     let d = key.cols();
-    let means = Means::new(key, cluster.iter().copied(), centroids.len() / d);
+    let means = Means::new(level, key, cluster, centroids.len() / d);
     for (c, (centroid, mean)) in centroids.chunks_exact_mut(d).zip(means.rows.chunks_exact(d)).enumerate() {
         if means.counts[c] > 0 {
             centroid.iter_mut().zip(mean).for_each(|(x, mean)| *x = root * mean);
@@ -216,15 +216,11 @@ pub(crate) struct Means {
 
 impl Means {
     /// Of the first rows, one for each number that `cluster` gives.
-    pub(crate) fn new(rows: Matrix<'_>, cluster: impl Iterator<Item = u32>, count: usize) -> Self {
+    pub(crate) fn new(level: Level, rows: Matrix<'_>, cluster: &[u32], count: usize) -> Self {
         let width = rows.cols();
-        let mut sums = vec![0.0f64; count * width];
-        let mut counts = vec![0u32; count];
-        for (row, c) in rows.iter().zip(cluster) {
-            let sum = &mut sums[c as usize * width..(c as usize + 1) * width];
-            sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
-            counts[c as usize] += 1;
-        }
+        let (mut sums, mut counts) = (vec![0.0f64; count * width], vec![0u32; count]);
+        kernel::add_to_groups(level, rows, cluster, &mut sums);
+        cluster.iter().for_each(|&c| counts[c as usize] += 1);
         for (sum, &n) in sums.chunks_exact_mut(width).zip(&counts).filter(|(_, n)| **n > 0) {
             sum.iter_mut().for_each(|s| *s /= f64::from(n));
         }

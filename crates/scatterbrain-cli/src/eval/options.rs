@@ -48,7 +48,7 @@ pub(crate) struct EvalOptions {
     pub(crate) request: RequestOptions,
 
     /// A plan that `scatterbrain plan --model` has stored, for `auto`
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort"])]
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["max_error", "max_time", "effort", "margin"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// Inputs at most [default: all of the task]

@@ -85,6 +85,7 @@ pub(crate) struct Settings {
     /// Of `auto` without a stored plan.
     pub(crate) request: Option<Request>,
     pub(crate) effort: Option<f64>,
+    pub(crate) margin: Option<f64>,
     pub(crate) planned: bool,
     pub(crate) inputs: usize,
     pub(crate) seed: u64,
@@ -113,6 +114,7 @@ impl Settings {
             budget: options.budget.unwrap_or(Spending::Share(task.share())),
             request: asked.or(short.then(Request::default)),
             effort: options.request.effort,
+            margin: options.request.margin,
             planned: options.plan.is_some(),
             inputs: task.inputs(Part::Test).min(most),
             seed: options.common.seed,
@@ -126,6 +128,7 @@ impl Settings {
         Ok(serde_json::to_string(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "model": self.model, "task": self.task, "seed": self.seed,
             "threads": common.threads, "budget": self.budget.to_string(), "request": self.request, "effort": self.effort,
+            "margin": self.margin,
             "plan": plan.map(serde_json::to_string).transpose()?.map(|text| digest(&text)),
             "length": common.length, "weights": identity(common.weights.as_deref())?,
             "data": identity(common.data.as_deref())?,
@@ -137,7 +140,7 @@ impl Settings {
         let swap = |choice: &Choice| {
             let plan = plan.filter(|_| *choice == Choice::Auto);
             let swap = Swap::new(*choice, sites, self.budget, self.request, plan, Seed(self.seed));
-            (choice.name(), swap.with_effort(self.effort))
+            (choice.name(), swap.with_limits(self.effort, self.margin))
         };
         let exact = (EXACT, Swap::exact(sites));
         std::iter::once(exact).chain(self.methods.iter().map(swap)).collect()

@@ -19,6 +19,7 @@ pub(crate) struct Swap {
     /// Of `auto` without a stored plan; its units where absent.
     request: Option<Request>,
     effort: Option<f64>,
+    margin: Option<f64>,
     seed: Seed,
     state: Mutex<State>,
 }
@@ -46,12 +47,13 @@ impl Swap {
     ) -> Self {
         let planned = plan.map(|plan| plan.layers.clone());
         let state = Mutex::new(State { planned, ..State::default() });
-        Self { choice, stands_at, budget, request, effort: None, seed, state }
+        Self { choice, stands_at, budget, request, effort: None, margin: None, seed, state }
     }
 
-    /// A limit to what planning a site may cost; a plan serves all inputs after the first, so there is none by default.
-    pub(crate) fn with_effort(self, effort: Option<f64>) -> Self {
-        Self { effort, ..self }
+    /// A limit to what planning a site may cost, and a margin under an error; a plan serves all inputs after the first, so
+    /// by default there is no limit, and the margin is that of plans for other inputs.
+    pub(crate) fn with_limits(self, effort: Option<f64>, margin: Option<f64>) -> Self {
+        Self { effort, margin, ..self }
     }
 
     /// Whether it plans from the first input that comes.
@@ -92,7 +94,8 @@ impl Swap {
                     None => {
                         let start = Instant::now();
                         let request = self.request.unwrap_or(Request::Units(units));
-                        let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort: self.effort };
+                        let Self { effort, margin, .. } = *self;
+                        let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort, margin };
                         let plan = inputs.plan(&options)?;
                         state.planning_seconds += start.elapsed().as_secs_f64();
                         ScatterbrainAttention::planned(plan)

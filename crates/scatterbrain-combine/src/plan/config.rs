@@ -1,5 +1,6 @@
 //! How a head may be computed, as a value to store: what a planner chooses from.
 
+use super::cost::Shape;
 use crate::hashed::QuantisedTopK;
 use crate::inverted::InvertedFileSupport;
 use crate::method::Parts;
@@ -161,25 +162,24 @@ impl Config {
         if least == 0 { Err(Error::invalid(name, "at least 1", 0)) } else { Ok(()) }
     }
 
-    /// The configuration for `m` keys, where it was chosen for `planned`: with more keys in proportion more of each
-    /// part, with fewer keys as many, as far as they are there.
-    pub(crate) fn at(self, m: usize, planned: usize) -> Self {
-        let fit = |count: usize| {
-            let grown = if m > planned { (count as f64 * m as f64 / planned as f64).round() as usize } else { count };
-            grown.min(m)
-        };
+    /// The configuration for one shape, where it was chosen for another: with more keys in proportion more clusters, where
+    /// rows see more keys in proportion more of them, and with fewer as many, as far as they are there.
+    pub(crate) fn at(self, shape: &Shape, planned: &Shape) -> Self {
+        let grown = |count: usize, factor: f64| ((count as f64 * factor.max(1.0)).round() as usize).min(shape.m);
+        let fit = |count| grown(count, shape.m as f64 / planned.m as f64);
+        let fit_keys = |keys| grown(keys, shape.seen() / planned.seen());
         match self {
             // A share of the row is what it is, however many keys there are.
             Config::Exact | Config::Uniform | Config::Scan { .. } => self,
             Config::Centroids { centroids } => Config::Centroids { centroids: fit(centroids) },
             Config::Window { keys, sinks, centroids } => {
-                Config::Window { keys: fit(keys), sinks: sinks.min(m), centroids: fit(centroids) }
+                Config::Window { keys: fit_keys(keys), sinks: sinks.min(shape.m), centroids: fit(centroids) }
             }
             Config::QuantisedTopK { keys, centroids } => {
-                Config::QuantisedTopK { keys: fit(keys), centroids: fit(centroids) }
+                Config::QuantisedTopK { keys: fit_keys(keys), centroids: fit(centroids) }
             }
             Config::InvertedFile { keys, clusters } => {
-                Config::InvertedFile { keys: fit(keys), clusters: fit(clusters) }
+                Config::InvertedFile { keys: fit_keys(keys), clusters: fit(clusters) }
             }
         }
     }

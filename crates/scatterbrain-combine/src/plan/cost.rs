@@ -16,9 +16,9 @@
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and
-//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, which is
-//! what trials of a plan cost; this and what is set up (QUANTISE, SUM, KMEANS) were fitted to timed trials on another
-//! machine, in times of its exact attention.
+//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, APART
+//! times where they are exact, which is what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look
+//! at every number (CHECK) were fitted to timed trials on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -44,7 +44,7 @@ const PRODUCT: f64 = 0.022;
 const SOFTMAX: f64 = 0.3;
 const SCAN: f64 = 0.0075;
 const CHOOSE: f64 = 1.95;
-const QUANTISE: f64 = 0.8;
+const QUANTISE: f64 = 0.6;
 const CODE: f64 = 0.0075;
 const EACH: f64 = 0.55;
 const SCANNED: f64 = 300.0;
@@ -67,6 +67,9 @@ const COLUMN: f64 = 1.6;
 const OTHER: f64 = 100.0;
 const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
+const APART: f64 = 1.3;
+const APART_UNDER_MASK: f64 = 1.75;
+const CHECK: f64 = 0.3;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -77,7 +80,7 @@ impl Shape {
     }
 
     /// Keys that a row sees, on average.
-    fn seen(&self) -> f64 {
+    pub(crate) fn seen(&self) -> f64 {
         self.pairs / self.n as f64
     }
 
@@ -126,6 +129,12 @@ pub(crate) fn exact(shape: &Shape) -> f64 {
     time(Config::Exact, shape, Spent { exact: 1.0, scanned: 0.0 }).total()
 }
 
+/// Nanoseconds of what every call checks, for one of the heads that share keys and values.
+pub(crate) fn checks(shape: &Shape, group: usize) -> f64 {
+    let Shape { n, m, d, d_v, .. } = *shape;
+    CHECK * ((n * d) as f64 + (m * (d + d_v)) as f64 / group as f64)
+}
+
 /// Nanoseconds of a configuration on some `rows` of a head, and of what it prepares of the head unless that is `prepared`.
 pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) -> f64 {
     let all = Spent { exact: shape.share(config.keys()), scanned: 1.0 };
@@ -143,7 +152,12 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
     }
     let support = matches!(config, Config::QuantisedTopK { .. } | Config::InvertedFile { .. });
     let setup = if prepared && !support { 0.0 } else { setup };
-    let scattered = if shape.dense { SCATTERED } else { SCATTERED_UNDER_MASK };
+    let scattered = match (config, shape.dense) {
+        (Config::Exact, true) => APART,
+        (Config::Exact, false) => APART_UNDER_MASK,
+        (_, true) => SCATTERED,
+        (_, false) => SCATTERED_UNDER_MASK,
+    };
     setup + scattered * of_all * rows as f64 / shape.n as f64
 }
 

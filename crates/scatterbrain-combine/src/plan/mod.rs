@@ -216,8 +216,10 @@ impl LayerPlan {
     /// `dense_matrix`, must give the same matrix.
     fn fitted(&self, n: usize, m: usize, mask: &Mask<'_>) -> Vec<(Config, f64)> {
         let shape = Shape::new(n, m, self.head_dim, self.value_dim, mask);
+        let own = Mask { causal: self.causal, ..Mask::default() };
+        let planned = Shape::new(self.n, self.m, self.head_dim, self.value_dim, &own);
         let fit = |head: &HeadPlan| {
-            let config = head.config.at(m, self.m);
+            let config = head.config.at(&shape, &planned);
             let share = head.exact_share.max(shape.share(config.keys()));
             (config, cost::relative(config, &shape, Spent { exact: share, scanned: head.scan_share }))
         };

@@ -160,7 +160,8 @@ mod tests {
         let extents = call.check_ranges(true).unwrap();
         let shape = Shape::new(n, n, d, d, &mask);
         let request = Request::Error(0.9);
-        let planner = Planner { call: &call, request, shape, families: Vec::new(), rows, seed: Seed(0), effort: 0.0 };
+        let families = Vec::new();
+        let planner = Planner { call: &call, request, shape, families, rows, seed: Seed(0), effort: 0.0, margin: 1.0 };
         let windows = [40, 50].map(|keys| Config::Window { keys, sinks: 4, centroids: 8 });
         let parts = parts(&windows, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
         let keys = [call.key_rows(0, &extents[0]).with_queries(&call, 0)];

@@ -2,7 +2,7 @@
 
 use scatterbrain_core::kernel::{CodeRows, KEY_CODE, QUAD};
 use scatterbrain_core::tile::KeyHead;
-use scatterbrain_core::{Matrix, Result};
+use scatterbrain_core::{Level, Matrix, Result};
 use scatterbrain_hash::QuantisedRows;
 use std::ops::Range;
 
@@ -33,6 +33,7 @@ pub(super) struct Codes {
     value_width: usize,
     value_columns: usize,
     value_sizes: Vec<f32>,
+    level: Level,
 }
 
 impl Codes {
@@ -56,6 +57,7 @@ impl Codes {
             value_width: head.value.cols().next_multiple_of(QUAD),
             value_columns: head.value.cols(),
             value_sizes: scales.iter().map(|scale| scale * f32::from(i8::MAX)).collect(),
+            level: head.level,
         })
     }
 
@@ -69,7 +71,7 @@ impl Codes {
             sizes.resize(padded, 0.0);
             sizes
         };
-        let values = CodeRows::new(&self.values, self.value_width, self.value_columns);
+        let values = CodeRows::new(self.level, &self.values, self.value_width, self.value_columns);
         let (key_scales, value_sizes) = (pad(&self.key_scales), pad(&self.value_sizes));
         Store { keys, key_scales, width: self.width, values, value_sizes }
     }
@@ -93,7 +95,7 @@ impl Codes {
             values[at * value_width..(at + 1) * value_width].copy_from_slice(codes);
             (key_scales[at], value_sizes[at]) = (self.key_scales[key], self.value_sizes[key]);
         }
-        let values = CodeRows::new(&values, value_width, self.value_columns);
+        let values = CodeRows::new(self.level, &values, value_width, self.value_columns);
         Store { keys, key_scales, width, values, value_sizes }
     }
 

@@ -1,12 +1,14 @@
 //! SIMD levels: availability is a value.
 //!
 //! A [`Level`] can only be made on a CPU that has it, so kernels that take one are safe functions.
-//! pulp's tokens carry the proof; this folder is where instructions live that pulp does not wrap (`vnni.rs`), and the
-//! only one in the workspace where `unsafe` may be written.
+//! pulp's tokens carry the proof; this folder is where instructions live that pulp does not wrap (`vnni.rs`, `f16c.rs`),
+//! and the only one in the workspace where `unsafe` may be written.
 //!
 //! With the feature `avx512` there is a level more, where one vector holds a whole panel. Kernels that are right at that
 //! width ask for it (`run_wide`); all others run there with AVX2, which it contains.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod f16c;
 pub(crate) mod quads;
 pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
@@ -81,6 +83,12 @@ impl Level {
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
             Kind::Wide(..) => "avx512",
         }
+    }
+
+    /// Whether it is more than the portable fallback.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_native(self) -> bool {
+        !matches!(self.0, Kind::Scalar(_))
     }
 
     /// Runs an operation compiled for this level, on vectors of at most half a panel: AVX-512 contains AVX2, and runs

@@ -1,6 +1,7 @@
 //! The largest magnitude of rows, and whether all are finite, in one pass.
 
-use crate::{Level, Matrix};
+use crate::view::Halves;
+use crate::{Level, Matrix, Tensor};
 use pulp::{Simd, WithSimd};
 
 /// What [`extent`] finds.
@@ -20,6 +21,55 @@ pub fn extent(level: Level, matrix: Matrix<'_>, rows: usize) -> Extent {
     assert!(rows <= matrix.rows(), "{rows} rows of {}", matrix.rows());
     level.run_wide(Scan { matrix, rows })
 }
+
+/// [`extent`] of a head of a tensor. Halves are compared by their bits and not converted, unless some is not finite.
+///
+/// # Panics
+/// If there is no such head, or it has fewer rows.
+pub fn head_extent(level: Level, tensor: &Tensor<'_>, batch: usize, head: usize, rows: usize) -> Extent {
+    assert!(rows <= tensor.shape()[2], "{rows} rows of {}", tensor.shape()[2]);
+    if let Some(halves) = tensor.halves(batch, head) {
+        let largest = halves.value(level.run_wide(LargestBits { halves, rows }));
+        if largest.is_finite() {
+            return Extent { largest, finite: true };
+        }
+    }
+    extent(level, tensor.head(batch, head).matrix(), rows)
+}
+
+/// The largest bits without their sign: halves are ordered as these are.
+struct LargestBits<'a> {
+    halves: Halves<'a>,
+    rows: usize,
+}
+
+impl WithSimd for LargestBits<'_> {
+    type Output = u16;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> u16 {
+        let Self { halves, rows } = self;
+        // Two chains, as one would wait for itself.
+        let (mut tops, mut last) = ([simd.splat_u16s(0); 2], 0);
+        let mut raise = |run: &[u16]| {
+            let (vectors, rest) = S::as_simd_u16s(run);
+            for (at, x) in vectors.iter().enumerate() {
+                tops[at % 2] = simd.max_u16s(tops[at % 2], simd.and_u16s(*x, simd.splat_u16s(MAGNITUDE)));
+            }
+            last = rest.iter().fold(last, |top: u16, x| top.max(x & MAGNITUDE));
+        };
+        if halves.cols == halves.row_stride {
+            raise(&halves.bits[..rows * halves.cols]);
+        } else {
+            (0..rows).for_each(|i| raise(halves.row(i)));
+        }
+        let lanes: &[u16] = pulp::bytemuck::cast_slice(&tops);
+        lanes.iter().copied().fold(last, u16::max)
+    }
+}
+
+/// All bits of a half but its sign.
+const MAGNITUDE: u16 = u16::MAX >> 1;
 
 struct Scan<'a> {
     matrix: Matrix<'a>,

@@ -82,6 +82,7 @@ mod exp;
 mod exp2;
 mod extent;
 mod features;
+mod group_sums;
 mod hide;
 mod lanes;
 mod ln;
@@ -96,6 +97,7 @@ mod select;
 mod softmax;
 mod weighted_code_sum;
 mod weighted_sum;
+mod widen;
 
 pub use argmax::{lane_argmax, lanes_from};
 pub use coarse_softmax::coarse_softmax;
@@ -104,8 +106,9 @@ pub use codes::{largest_signed, sign_bits};
 pub use copy::{gather_rows, scatter_rows};
 pub use exp::{exp, exp_slice};
 pub use exp2::{exp2, exp2_slice};
-pub use extent::{Extent, extent};
+pub use extent::{Extent, extent, head_extent};
 pub use features::{affine_lanes, affine_rows, exp_below, exp_lanes, lane_tops, raise};
+pub use group_sums::add_to_groups;
 pub use hide::{Seen, hide};
 pub use lanes::{add_lanes, blend_lanes, scale_lanes};
 pub use ln::ln_slice;
@@ -120,6 +123,7 @@ pub use select::{HIDDEN, WORD, for_chosen, select};
 pub use softmax::{NOTHING, Running, SLACK, Subtract, Taken, softmax};
 pub use weighted_code_sum::{CODE_KEYS, CodeRows, weighted_code_sum};
 pub use weighted_sum::weighted_sum;
+pub(crate) use widen::widen;
 
 /// Rows in a panel.
 pub const PANEL: usize = 16;

@@ -9,6 +9,10 @@ pub const QUAD: usize = 4;
 /// Lanes of the plain loops below: their sums are the same at every level.
 const LANES: usize = 8;
 
+/// Rows whose norms are found before their codes: what a row waits for (sums of eight lanes, a root, divisions) passes
+/// while others are added up.
+const TOGETHER: usize = 16;
+
 /// Adding this to a number of magnitude up to 2²² rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
@@ -60,28 +64,45 @@ impl WithSimd for Quantise<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { rows, most, limit, codes, width, scales } = self;
-        for (j, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
-            let row = rows.row(j);
-            let largest = largest(row);
-            codes[row.len()..].fill(0);
-            let unit = Unit::of(largest);
-            let fitting = if limit.is_finite() { limit / norm(row, &unit) } else { most };
-            let steps = if largest > 0.0 { most.min(fitting) } else { 0.0 };
-            *scale = if steps > 0.0 { (largest / steps).min(f32::MAX) } else { 0.0 };
-            // Codes of scale 0 would be NaN beside a product that overflows.
-            if *scale > 0.0 {
-                for (code, x) in codes.iter_mut().zip(row) {
-                    *code = (unit.times(*x) * steps + ROUND).to_bits() as i8;
+        for (block, (codes, scales)) in codes.chunks_mut(TOGETHER * width).zip(scales.chunks_mut(TOGETHER)).enumerate()
+        {
+            let row = |at: usize| rows.row(block * TOGETHER + at);
+            let mut units = [Unit::of(0.0); TOGETHER];
+            let mut squares = [[0.0; LANES]; TOGETHER];
+            for (at, unit) in units.iter_mut().enumerate().take(scales.len()) {
+                *unit = Unit::of(largest(row(at)));
+            }
+            if limit.is_finite() {
+                for (at, (squares, unit)) in squares.iter_mut().zip(&units).enumerate().take(scales.len()) {
+                    *squares = add_squares(row(at), unit);
                 }
-            } else {
-                codes.fill(0);
+            }
+            let mut steps = [0.0; TOGETHER];
+            for (((steps, scale), unit), squares) in steps.iter_mut().zip(&mut *scales).zip(&units).zip(squares) {
+                let fitting = if limit.is_finite() { limit / halves(squares, |a, b| a + b).sqrt() } else { most };
+                *steps = if unit.largest > 0.0 { most.min(fitting) } else { 0.0 };
+                *scale = if *steps > 0.0 { (unit.largest / *steps).min(f32::MAX) } else { 0.0 };
+            }
+            for (at, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
+                let (row, unit, steps) = (row(at), units[at], steps[at]);
+                codes[row.len()..].fill(0);
+                // Codes of scale 0 would be NaN beside a product that overflows.
+                if *scale > 0.0 {
+                    for (code, x) in codes.iter_mut().zip(row) {
+                        *code = (unit.times(*x) * steps + ROUND).to_bits() as i8;
+                    }
+                } else {
+                    codes.fill(0);
+                }
             }
         }
     }
 }
 
 /// Quotients by the largest magnitude of a row, as products: a division takes as long as five.
+#[derive(Clone, Copy)]
 struct Unit {
+    largest: f32,
     /// A power of two that keeps the inverse of the tiniest numbers finite.
     up: f32,
     inverse: f32,
@@ -91,7 +112,7 @@ impl Unit {
     #[inline(always)]
     fn of(largest: f32) -> Self {
         let up = if largest < TINY { 1.0 / TINY } else { 1.0 };
-        Self { up, inverse: 1.0 / (largest * up) }
+        Self { largest, up, inverse: 1.0 / (largest * up) }
     }
 
     /// x / largest, to two roundings.
@@ -111,12 +132,13 @@ fn largest(row: &[f32]) -> f32 {
             *top = if x.abs() > *top { x.abs() } else { *top };
         }
     }
-    rest.iter().chain(&tops).fold(0.0, |top: f32, x| if x.abs() > top { x.abs() } else { top })
+    let most = |a: f32, b: f32| if b > a { b } else { a };
+    rest.iter().fold(halves(tops, most), |top, x| most(top, x.abs()))
 }
 
-/// |x / largest|, between 1 and √d.
+/// Of |x / largest|², between 1 and d, what each lane adds up.
 #[inline(always)]
-fn norm(row: &[f32], unit: &Unit) -> f32 {
+fn add_squares(row: &[f32], unit: &Unit) -> [f32; LANES] {
     let (eights, rest) = row.as_chunks::<LANES>();
     let mut sums = [0.0f32; LANES];
     for eight in eights {
@@ -125,6 +147,20 @@ fn norm(row: &[f32], unit: &Unit) -> f32 {
             *sum += x * x;
         }
     }
-    let rest: f32 = rest.iter().map(|x| unit.times(*x).powi(2)).sum();
-    (sums.iter().sum::<f32>() + rest).sqrt()
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += unit.times(*x).powi(2);
+    }
+    sums
+}
+
+/// All lanes in one, the upper half with the lower one each time.
+#[inline(always)]
+fn halves(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = lanes.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(a, b)| *a = join(*a, *b));
+        half /= 2;
+    }
+    lanes[0]
 }

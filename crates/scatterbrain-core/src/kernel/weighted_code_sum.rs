@@ -6,7 +6,7 @@
 use super::{PANEL, WeightCodes};
 use crate::Level;
 use crate::arch::quads::{Quads, RowQuads, WithQuads};
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Sums over so many keys fit in 32 bits, whatever their codes and rows are.
 pub const CODE_KEYS: usize = i32::MAX as usize / (127 * 127);
@@ -23,10 +23,33 @@ impl CodeRows {
     ///
     /// # Panics
     /// If `width` is 0 or less than `columns`, or `codes` not a whole number of rows.
-    pub fn new(codes: &[i8], width: usize, columns: usize) -> Self {
+    pub fn new(level: Level, codes: &[i8], width: usize, columns: usize) -> Self {
         assert!(width >= columns.max(1) && codes.len().is_multiple_of(width), "rows");
         let rows = codes.len() / width;
         let mut quads = vec![[0; 4]; rows.div_ceil(4) * columns];
+        level.run(Interleave { codes, width, columns, quads: &mut quads });
+        Self { quads, columns }
+    }
+
+    /// Columns of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+struct Interleave<'a> {
+    codes: &'a [i8],
+    width: usize,
+    columns: usize,
+    quads: &'a mut [[i8; 4]],
+}
+
+impl WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { codes, width, columns, quads } = self;
         // Four rows at once: one by one, each quad would be written four times.
         let none = vec![0; columns];
         for (four, quads) in codes.chunks(4 * width).zip(quads.chunks_exact_mut(columns.max(1))) {
@@ -36,12 +59,6 @@ impl CodeRows {
                 *quad = [*a, *b, *c, *d].map(|x| x.max(-127));
             }
         }
-        Self { quads, columns }
-    }
-
-    /// Columns of a row.
-    pub fn columns(&self) -> usize {
-        self.columns
     }
 }
 
