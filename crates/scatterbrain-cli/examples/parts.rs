@@ -8,7 +8,7 @@
 use anyhow::{Context as _, Result};
 use half::f16;
 use safetensors::SafeTensors;
-use scatterbrain_attention::blocks::{Union, WindowSupport};
+use scatterbrain_attention::blocks::{TopK, Union, WindowSupport};
 use scatterbrain_attention::features::{
     CentroidBackground, Constant, FeatureBackground, FeatureMap, HyperbolicFeatures, LogFeatures,
     OptimalPositiveFeatures, Projection, ProjectionKind, Role, optimal_a,
@@ -38,6 +38,22 @@ fn main() -> Result<()> {
             let (error, keys) =
                 capture.measure(&|_| Ok(Method::scatterbrain_shared(support.clone(), far.clone())), false)?;
             println!("  {error:.4}  {keys:7.1} keys  {name}");
+        }
+        for (name, rule) in thresholds() {
+            for far in [Some(Arc::new(centroids(budget)?)), None] {
+                let with = |support: Arc<dyn Support>| {
+                    let method = || match &far {
+                        Some(far) => Method::scatterbrain_shared(support.clone(), far.clone()),
+                        None => Method::sparse_shared(support.clone()),
+                    };
+                    capture.measure(&|_| Ok(method()), false)
+                };
+                let (error, keys) = match rule {
+                    None => with(Arc::new(TopK::new(budget / 2)?))?,
+                    Some(rule) => at_count(capture.keys_of(budget / 2), |log| with(Arc::new(Threshold { rule, log })))?,
+                };
+                println!("  {error:.4}  {keys:7.1} keys  {name}{}", if far.is_some() { "" } else { ", alone" });
+            }
         }
         for (name, centred, far) in far_fields(budget) {
             let near = QuantisedTopK::new(budget / 2)?;
@@ -95,6 +111,15 @@ fn supports(budget: usize, causal: bool) -> Result<Vec<(String, Arc<dyn Support>
         ));
     }
     Ok(list)
+}
+
+/// Exact logits; all with as many keys on average.
+fn thresholds() -> [(&'static str, Option<Rule>); 3] {
+    [
+        ("the largest logits", None),
+        ("the fewest keys of a mass", Some(Rule::Mass)),
+        ("keys of more than a share of their row", Some(Rule::Share)),
+    ]
 }
 
 type Far = Box<dyn Fn(&Fit) -> Result<Arc<dyn Background>>>;
@@ -273,6 +298,76 @@ impl Select for PreparedBest<'_> {
             scored.sort_by(|a, b| b.0.total_cmp(&a.0));
             selection.lists[r].extend(scored.into_iter().take(self.keys).map(|(_, j)| j));
         }
+    }
+}
+
+/// Which keys a row takes, the largest logits first.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    /// As many as make up 1 − e^log of the row's mass.
+    Mass,
+    /// Those that weigh more than e^log of it.
+    Share,
+}
+
+#[derive(Debug)]
+struct Threshold {
+    rule: Rule,
+    log: f64,
+}
+
+impl Support for Threshold {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> scatterbrain_attention::Result<Box<dyn Select + 'a>> {
+        Ok(Box::new(PreparedThreshold { rule: self.rule, part: self.log.exp(), head: *head }))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::Strict
+    }
+}
+
+struct PreparedThreshold<'a> {
+    rule: Rule,
+    part: f64,
+    head: Head<'a>,
+}
+
+impl Select for PreparedThreshold<'_> {
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        for (r, &i) in tile.rows.iter().enumerate() {
+            let dot = |j: usize| {
+                let products = tile.query.row(r).iter().zip(self.head.key.row(j)).map(|(q, k)| q * k);
+                f64::from(products.sum::<f32>() * self.head.scale)
+            };
+            let mut scored: Vec<(f64, u32)> = tile.mask.range(i as usize).map(|j| (dot(j), j as u32)).collect();
+            scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let top = scored.first().map_or(0.0, |s| s.0);
+            let total: f64 = scored.iter().map(|s| (s.0 - top).exp()).sum();
+            let mut left = total;
+            let taken = scored.into_iter().take_while(|(logit, _)| {
+                let weight = (logit - top).exp();
+                let before = left;
+                left -= weight;
+                match self.rule {
+                    Rule::Mass => before > self.part * total,
+                    Rule::Share => weight > self.part * total,
+                }
+            });
+            selection.lists[r].extend(taken.map(|(_, j)| j));
+        }
+    }
+}
+
+/// The result at the threshold that takes as many keys as are wanted, to a hundredth.
+fn at_count(wanted: f64, run: impl Fn(f64) -> Result<(f64, f64)>) -> Result<(f64, f64)> {
+    let (mut low, mut high) = (-20.0, 0.0);
+    loop {
+        let middle = 0.5 * (low + high);
+        let (error, keys) = run(middle)?;
+        if (keys / wanted - 1.0).abs() < 0.01 || high - low < 1e-3 {
+            return Ok((error, keys));
+        }
+        if keys > wanted { low = middle } else { high = middle }
     }
 }
 
@@ -469,6 +564,13 @@ impl Capture {
         let causal = metadata.get("causal").is_some_and(|c| c == "true");
         let (n, d, d_v, group) = (query[2], query[3], value[3], query[1] / key[1]);
         Ok(Self { n, d, d_v, group, scale, causal, query: queries, key: keys, value: values })
+    }
+
+    /// Keys that a row takes on average, of at most so many.
+    fn keys_of(&self, most: usize) -> f64 {
+        let mask = Mask { causal: self.causal, ..Mask::default() };
+        let mask = mask.head(0, 0, self.n, self.key[0].len() / self.d);
+        (0..self.n).map(|i| mask.visible(i).min(most) as f64).sum::<f64>() / self.n as f64
     }
 
     /// The mean error over rows and heads, and the mean count of exact pairs of a row.

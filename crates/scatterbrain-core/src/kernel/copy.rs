@@ -40,9 +40,9 @@ impl WithSimd for Gather<'_> {
 /// there does not matter, NaN included.
 ///
 /// # Panics
-/// If there is not a row and a factor a key, or a key names no row of `out`.
+/// If rows have no element, there is not a row and a factor a key, or a key names no row of `out`.
 pub fn scatter_rows(level: Level, rows: &[f32], cols: usize, keys: &[u32], kept: &[f32], out: &mut [f32]) {
-    assert!(rows.len() == keys.len() * cols && kept.len() == keys.len(), "a row and a factor a key");
+    assert!(cols > 0 && rows.len() == keys.len() * cols && kept.len() == keys.len(), "a row and a factor a key");
     level.run_wide(Scatter { rows, cols, keys, kept, out });
 }
 

@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 /// `top[l] = max(top[l], max_j rows[j][l])` over contiguous rows as long as `top`.
 ///
 /// # Panics
-/// If `rows` is not a whole number of rows.
+/// If `top` is empty, or `rows` not a whole number of rows.
 pub fn raise(level: Level, rows: &[f32], top: &mut [f32]) {
     assert!(!top.is_empty() && rows.len().is_multiple_of(top.len()), "rows of {}", top.len());
     level.run_wide(Raise { rows, top });
@@ -42,7 +42,7 @@ impl WithSimd for Raise<'_> {
 /// whatever the reference. Differences up to 87, or ∞; relative error at most 2.5e-7 + 1.2e-7·|difference|.
 ///
 /// # Panics
-/// If `rows` is not a whole number of rows.
+/// If `reference` is empty, or `rows` not a whole number of rows.
 pub fn exp_below(level: Level, rows: &mut [f32], reference: &[f32]) {
     assert!(!reference.is_empty() && rows.len().is_multiple_of(reference.len()), "rows of {}", reference.len());
     level.run_wide(ExpBelow { rows, reference });
@@ -144,7 +144,7 @@ impl WithSimd for ExpLanes<'_> {
 /// first `lanes` from `first` are written.
 ///
 /// # Panics
-/// If `dots`, `offset` and `out` do not have the same number of rows, or the place does not fit a row.
+/// If rows have no element, `dots`, `offset` and `out` not the same number of them, or the place does not fit a row.
 pub fn affine_rows(
     level: Level,
     dots: &[f32],
@@ -152,7 +152,7 @@ pub fn affine_rows(
     out: &mut [f32],
     (width, first, lanes): (usize, usize, usize),
 ) {
-    assert!(lanes <= PANEL && first + lanes <= width, "place");
+    assert!(width > 0 && lanes <= PANEL && first + lanes <= width, "place");
     assert!(dots.len() == offset.len() * PANEL && out.len() == offset.len() * width, "rows");
     level.run_wide(AffineRows { dots: dots.as_chunks().0, factor, offset, out, width, first, lanes });
 }

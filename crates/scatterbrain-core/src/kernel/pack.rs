@@ -114,7 +114,10 @@ fn pack_some<'r>(rows: &impl RowsOf<'r>, range: Range<usize>, factor: f32, out: 
     }
 }
 
-/// Writes lane `lane` of `panel[column][PANEL]`, times `factor`, to a row.
+/// Writes lane `lane` of `panel[column][PANEL]`, times `factor`, to a row, as many columns as both have.
+///
+/// # Panics
+/// If `lane` is beyond the end of the panel.
 #[inline]
 pub fn unpack(panel: &[f32], lane: usize, factor: f32, out: &mut [f32]) {
     for (o, x) in out.iter_mut().zip(panel[lane..].iter().step_by(PANEL)) {
@@ -125,10 +128,11 @@ pub fn unpack(panel: &[f32], lane: usize, factor: f32, out: &mut [f32]) {
 /// Writes the first lanes of `panel[column][PANEL]` as contiguous rows, as many as `out` holds.
 ///
 /// # Panics
-/// If `out` is not a number of rows, up to [`PANEL`], of `panel.len() / PANEL` columns.
+/// If the panel has no column, or `out` is not a number of rows, up to [`PANEL`], of its columns.
 pub fn unpack_rows(level: Level, panel: &[f32], out: &mut [f32]) {
     let cols = panel.len() / PANEL;
-    assert!(panel.len().is_multiple_of(PANEL) && out.len() <= panel.len() && out.len().is_multiple_of(cols), "rows");
+    assert!(cols > 0 && panel.len().is_multiple_of(PANEL), "a panel");
+    assert!(out.len() <= panel.len() && out.len().is_multiple_of(cols), "rows");
     level.run_transposing(Unpack { panel: panel.as_chunks().0, out });
 }
 
