@@ -39,18 +39,21 @@ pub(crate) struct Start {
 /// An operation that needs [`Quads`] beside pulp's vectors.
 pub(crate) trait WithQuads {
     /// Runs at a level.
-    fn run<S: Simd>(self, simd: S, quads: impl Quads);
+    fn run<S: Simd, Q: Quads>(self, simd: S, quads: Q);
 }
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
+    /// Whether sums are of 16 bits.
+    const NARROW: bool;
+
     /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus both parts of `start`: exact where the
     /// sum over the even pairs of columns plus the first part, and that over the odd pairs plus the second, fit in 16 bits,
     /// whatever partial sums do.
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N];
 
-    /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. No sum of
-    /// codes over the even or over the odd pairs of rows may exceed [`CODE_SUM`].
+    /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. Where sums are
+    /// of 16 bits, no sum of codes over the even or over the odd pairs of rows may exceed [`CODE_SUM`].
     fn weigh<const N: usize>(
         self,
         codes: &[CodeQuad],
@@ -69,6 +72,8 @@ pub(crate) const CODE_SUM: u32 = 258;
 pub(crate) struct Plain;
 
 impl Quads for Plain {
+    const NARROW: bool = false;
+
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
         let mut sums = [start.halves.map(|halves| halves.map(i32::from)); N];
@@ -112,6 +117,9 @@ type Words = [__m256i; 2];
 /// What of [`Quads`] differs between the instruction sets of x86.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait Fours: Copy {
+    /// Whether sums are of 16 bits.
+    const NARROW: bool;
+
     /// What sums of products of a lane start from.
     fn start(self, start: &Start) -> Words;
 
@@ -130,6 +138,8 @@ pub(crate) trait Fours: Copy {
 
 #[cfg(target_arch = "x86_64")]
 impl<F: Fours> Quads for F {
+    const NARROW: bool = F::NARROW;
+
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
         let mut sums = [self.start(start); N];
@@ -178,6 +188,8 @@ impl<F: Fours> Quads for F {
 /// Sums of even and of odd pairs in the halves of 32 bits. A pair comes to at most 2·127·128, which does not saturate.
 #[cfg(target_arch = "x86_64")]
 impl Fours for pulp::x86::V3 {
+    const NARROW: bool = true;
+
     #[inline(always)]
     fn start(self, start: &Start) -> Words {
         pulp::cast(start.halves)
@@ -207,6 +219,8 @@ impl Fours for pulp::x86::V3 {
 /// Sums of fours in 32 bits.
 #[cfg(target_arch = "x86_64")]
 impl Fours for super::vnni::Vnni {
+    const NARROW: bool = false;
+
     #[inline(always)]
     fn start(self, start: &Start) -> Words {
         pulp::cast(start.whole)

@@ -76,7 +76,7 @@ struct Scan<'a> {
 
 impl WithQuads for Scan<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S, quads: impl Quads) {
+    fn run<S: Simd, Q: Quads>(self, simd: S, quads: Q) {
         let Self { query, keys, scales, out } = self;
         let width = query.panel.len();
         each_share!(out.len(), |at, N| {

@@ -1,7 +1,7 @@
 //! Weighted sum of rows in bytes: `acc[c][r] += Σ_j code[j][r] · row_j[c]`, exactly.
 //!
-//! Micro-kernel: up to six columns × sixteen lanes, four rows a step, in 16 bits, over runs of groups that cannot exceed
-//! them.
+//! Micro-kernel: up to six columns × sixteen lanes, four rows a step, over runs of groups that cannot exceed 16 bits
+//! where sums are no wider.
 
 use super::{PANEL, WeightCodes};
 use crate::Level;
@@ -85,12 +85,14 @@ struct WeightedCodeSum<'a> {
 
 impl WithQuads for WeightedCodeSum<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S, quads: impl Quads) {
+    fn run<S: Simd, Q: Quads>(self, _: S, quads: Q) {
         let Self { codes, rows, acc } = self;
+        let whole = [codes.places.len()];
+        let runs = if Q::NARROW { &codes.runs[..] } else { &whole };
         each_share!(acc.len(), |at, N| {
             let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
             let mut start = 0;
-            for &end in &codes.runs {
+            for &end in runs {
                 quads.weigh(&codes.quads[start..end], &codes.places[start..end], rows, at, acc);
                 start = end;
             }
