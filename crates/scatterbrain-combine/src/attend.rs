@@ -247,10 +247,12 @@ impl<'a> Call<'a> {
         let keys = rows.head(self);
         let mut summaries = Summaries::default();
         let mut setup = start.elapsed();
-        // Where groups are many, they are parallelism enough.
+        // Where groups are many, they are parallelism enough. Without a background nothing is prepared once a head, and smaller
+        // pieces make up for what a thread loses to other programs.
         let threads = rayon::current_num_threads();
         let groups = self.sizes.batch * kv_heads;
-        let parallel = threads > 1 && groups < 4 * threads;
+        let enough = if own.iter().all(|p| p.background.is_none()) { 16 } else { 4 };
+        let parallel = threads > 1 && groups < enough * threads;
         let mut space = Workspace { scratch: (!parallel).then(Scratch::default), ..Workspace::default() };
         let mut reports = Vec::with_capacity(group);
         for (h, output) in output.chunks_mut(n * d_v).enumerate() {
