@@ -326,11 +326,41 @@ fn without_effort_heads_are_left_to_exact_attention_unseen() {
     // All that there is, however dear, for what is compared.
     assert_eq!(with(0.0, Request::Units(50)), Ok(data.plan(&Mask::causal(), Request::Units(50))));
     // More effort than a search takes is no limit.
-    assert_eq!(with(100.0, Request::Error(0.1)), Ok(data.plan(&Mask::causal(), Request::Error(0.1))));
+    let [limited, free] = [Some(100.0), None].map(|effort| {
+        let options = PlanOptions { effort, rows: Some(64), ..PlanOptions::on_the_fly(Request::Error(0.1)) };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap()
+    });
+    assert_eq!(limited, free);
     for effort in [-0.1, f64::NAN] {
         let refused = with(effort, Request::Error(0.1));
         assert!(matches!(refused, Err(Error::Invalid { argument: "effort", .. })), "{refused:?}");
     }
+}
+
+#[test]
+fn more_effort_keeps_what_less_has_found() {
+    // Spread logits: of the scans only a dear one keeps the error, and the cheapest misses it by far.
+    let shape = [1, 1, 1500, 64];
+    let data = [0, 1, 2].map(|part| SEED.stream(part).normals(shape.iter().product()));
+    let [query, key, value] = data.each_ref().map(|data| Tensor::f32("input", data, shape).unwrap());
+    let kept = [0.1, 0.3, 1.0, 100.0].map(|effort| {
+        let options = PlanOptions { effort: Some(effort), ..PlanOptions::on_the_fly(Request::Error(0.05)) };
+        let planned = plan(&query, &key, &value, &Mask::default(), &options, &Options::default()).unwrap();
+        planned.heads.iter().filter(|head| !head.is_fallback()).count()
+    });
+    assert!(kept[3] > 0 && kept.windows(2).all(|two| two[0] <= two[1]), "{kept:?}");
+}
+
+#[test]
+fn windows_leave_no_effort_for_a_look() {
+    // A row far from all others takes a panel of its own, sixteen times what it costs among neighbours.
+    let data = Data::new(2, 1500, 1500);
+    let window = Window { left: 64, right: 0, align: WindowAlign::End };
+    let mask = Mask { window: Some(window), ..Mask::default() };
+    let options = PlanOptions::on_the_fly(Request::Error(0.05));
+    let planned = data.with(|q, k, v| plan(q, k, v, &mask, &options, &Options::default())).unwrap();
+    assert!(planned.rows == 0 && planned.heads.iter().all(HeadPlan::is_fallback), "{planned:?}");
+    assert!(data.plan(&mask, Request::Error(0.05)).rows > 0);
 }
 
 #[test]
@@ -531,7 +561,13 @@ proptest! {
 
 #[test]
 fn a_layer_of_many_heads_is_small() {
-    let layer = layer(&[Config::Window { keys: 123_456, sinks: 4, centroids: 4096 }; 128], 1 << 20, 1 << 20, true);
+    // 160 heads, figures of as many digits as the planner writes.
+    let third = 0.005_208_34;
+    let mut layer = layer(&[Config::Window { keys: 123_456, sinks: 4, centroids: 4096 }; 160], 1 << 20, 1 << 20, true);
+    for head in &mut layer.heads {
+        (head.error, head.error_bound, head.cost) = (third, third, third);
+        (head.exact_share, head.scan_share) = (third, third);
+    }
     let plan = Plan { version: VERSION, layers: [("17".to_string(), layer)].into() };
     assert!(serde_json::to_string_pretty(&plan).unwrap().len() <= 64_000);
 }

@@ -38,6 +38,8 @@ pub(crate) struct Shape {
     pub dense: bool,
     /// Whether there is a boolean mask: sums are then made pair by pair.
     pub boolean: bool,
+    /// Whether rows see a window: those far from each other then have no key in common.
+    pub window: bool,
 }
 
 const PRODUCT: f64 = 0.022;
@@ -75,13 +77,28 @@ impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
         let all = Mask { key_lengths: None, allowed: None, ..*mask };
         let head = all.head(0, 0, n, m);
-        let pairs = (0..n).map(|i| head.range(i).len() as f64).sum::<f64>();
-        Shape { n, m, d, d_v, pairs, dense: head.is_dense(), boolean: mask.allowed.is_some() }
+        let window = mask.window.is_some();
+        let pairs = match (window, mask.causal) {
+            (true, _) => (0..n).map(|i| head.range(i).len() as f64).sum::<f64>(),
+            (false, true) => pairs_before(n, m),
+            (false, false) => n as f64 * m as f64,
+        };
+        Shape { n, m, d, d_v, pairs, dense: head.is_dense(), boolean: mask.allowed.is_some(), window }
     }
 
     /// Keys that a row sees, on average.
     pub(crate) fn seen(&self) -> f64 {
         self.pairs / self.n as f64
+    }
+
+    /// How many times as much rows far from each other cost that have no key in common: each has a panel of its own.
+    pub(crate) fn apart(&self) -> f64 {
+        if self.window { PANEL as f64 } else { 1.0 }
+    }
+
+    /// Rows that see a key, windows left out.
+    pub(crate) fn seeing(&self, causal: bool) -> usize {
+        if causal { self.n.min(self.m) } else { self.n }
     }
 
     /// An exact pair.
@@ -108,6 +125,12 @@ impl Shape {
     pub(crate) fn share(&self, keys: Option<usize>) -> f64 {
         keys.map_or(1.0, |keys| (keys as f64 / self.seen().max(1.0)).min(1.0))
     }
+}
+
+/// Pairs under a causal mask: the last query sees every key, each one before it a key less.
+fn pairs_before(n: usize, m: usize) -> f64 {
+    let (n, m) = (n as f64, m as f64);
+    if n <= m { n * m - n * (n - 1.0) / 2.0 } else { m * (m + 1.0) / 2.0 }
 }
 
 /// What a configuration looks at, as parts of the visible pairs.
@@ -157,7 +180,7 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         (Config::Exact, false) => APART_UNDER_MASK,
         (_, true) => SCATTERED,
         (_, false) => SCATTERED_UNDER_MASK,
-    };
+    } * shape.apart();
     setup + scattered * of_all * rows as f64 / shape.n as f64
 }
 
@@ -245,4 +268,24 @@ fn background(config: Config, shape: &Shape, share: f64) -> Time {
         n * (count * shape.seen() / m + ragged) * weight
     };
     Time { setup: m * both * SUM + kmeans, rows: sums + share * pairs * ENTRY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_those_that_a_mask_leaves() {
+        for (n, m) in [(1, 1), (5, 5), (3, 7), (7, 3), (1, 9), (9, 1)] {
+            for causal in [false, true] {
+                let mask = Mask { causal, ..Mask::default() };
+                let head = mask.head(0, 0, n, m);
+                let pairs: usize = (0..n).map(|i| head.range(i).len()).sum();
+                let shape = Shape::new(n, m, 4, 4, &mask);
+                assert_eq!(shape.pairs, pairs as f64, "{n} {m} {causal}");
+                let seeing = (0..n).filter(|&i| !head.range(i).is_empty()).count();
+                assert_eq!(shape.seeing(causal), seeing, "{n} {m} {causal}");
+            }
+        }
+    }
 }

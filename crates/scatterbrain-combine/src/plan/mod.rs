@@ -168,8 +168,9 @@ impl LayerPlan {
             ("plan.kv_heads", self.kv_heads),
             ("plan.heads", self.heads.len()),
         ];
-        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(Error::invalid(name, "at least 1", 0));
+        const MOST: usize = u32::MAX as usize / 2;
+        if let Some((name, count)) = counts.iter().find(|(_, count)| !(1..=MOST).contains(count)) {
+            return Err(Error::invalid(name, format!("1 to {MOST}"), count));
         }
         self.request.check()?;
         self.heads.iter().try_for_each(HeadPlan::check)

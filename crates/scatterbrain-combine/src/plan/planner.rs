@@ -24,6 +24,10 @@ use serde::{Deserialize, Serialize};
 /// Rows sampled a head where [`PlanOptions::rows`] is not given: such a part of all in whole panels, within these limits.
 const ROWS_PART: usize = 80;
 const FEWEST_ROWS: usize = 48;
+/// The same where no effort limits them: few rows that err by far more than all others are then seen, 3 % of the rows with a
+/// probability of 99.9 %.
+const UNLIMITED_PART: usize = 8;
+const FEWEST_UNLIMITED: usize = 256;
 const MOST_ROWS: usize = 512;
 /// [`PlanOptions::margin`] of plans for other inputs: of 90 heads of a decoder planned on the first half of the tokens, 87
 /// keep a request on the queries of the second half by it, 84 at 1.15 and 77 at 1.
@@ -74,8 +78,8 @@ pub struct PlanOptions {
     pub request: Request,
     /// Of the sampled rows and of k-means; the same seed gives the same plan for any number of threads.
     pub seed: Option<Seed>,
-    /// Rows to sample a head and batch entry; some n/80, but at least 48 and at most 512, where absent, or fewer where
-    /// `effort` asks for it.
+    /// Rows to sample a head and batch entry; where absent some n/8, but at least 256 and at most 512, for an error without
+    /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it does not suffice for a look at sixteen rows, heads are left to
     /// exact attention unseen. It does not bind requests in units or time, which compare all that there is. Absent: no limit,
@@ -109,17 +113,22 @@ impl PlanOptions {
         }
     }
 
-    /// Rows to sample of `n`.
-    fn count_rows(&self, n: usize) -> Result<usize> {
+    /// Rows to sample.
+    fn count_rows(&self, shape: &Shape, causal: bool) -> Result<usize> {
         let panels = |rows: usize| rows / PANEL * PANEL;
-        let most = match (self.effort, self.request) {
-            (Some(effort), Request::Error(_)) => panels((n as f64 * effort * ROWS_EFFORT) as usize),
-            _ => usize::MAX,
+        let seeing = shape.seeing(causal);
+        let (most, part, fewest) = match (self.effort, self.request) {
+            (Some(effort), Request::Error(_)) => {
+                let most = panels((seeing as f64 * effort * ROWS_EFFORT / shape.apart()) as usize);
+                (most, ROWS_PART, FEWEST_ROWS)
+            }
+            (None, Request::Error(_)) => (usize::MAX, UNLIMITED_PART, FEWEST_UNLIMITED),
+            _ => (usize::MAX, ROWS_PART, FEWEST_ROWS),
         };
         match self.rows {
             Some(rows) if rows < 2 => Err(Error::invalid("rows", "at least 2", rows)),
             Some(rows) => Ok(rows),
-            None => Ok(panels(n / ROWS_PART).clamp(FEWEST_ROWS, MOST_ROWS).min(most)),
+            None => Ok(panels(seeing / part).clamp(fewest, MOST_ROWS).min(most)),
         }
     }
 }
@@ -130,7 +139,7 @@ impl PlanOptions {
 ///
 /// # Errors
 /// As [`attend`](crate::attend), a request that nothing could keep (not a finite number above 0), fewer than 2 rows, an
-/// effort below 0, a margin below 1.
+/// effort below 0, a margin below 1. Where the effort suffices for no row, values are not looked at.
 ///
 /// # Cost
 /// Some rows of exact attention, and some ten configurations on the same rows with what they prepare of a head (k-means,
@@ -158,22 +167,10 @@ pub fn plan(
     plan.check()?;
     let call = Call::new(query, key, value, mask, options)?;
     let (sizes, d) = (call.sizes, query.shape()[3]);
-    let rows = plan.count_rows(sizes.n)?;
-    // Values too large for a background are not too large for exact attention.
-    let (extents, grown) = match call.check_ranges(true) {
-        Ok(extents) => (extents, true),
-        Err(_) => (call.check_ranges(false)?, false),
-    };
-    let seed = plan.seed.unwrap_or(Seed(0));
     let shape = Shape::new(sizes.n, sizes.m, d, sizes.d_v, mask);
-    let families = if grown && rows > 0 { families(plan.request, &shape) } else { Vec::new() };
-    let setting = Setting { head_dim: d, causal: mask.causal, seed };
-    let group = sizes.heads / sizes.kv_heads;
-    let effort = plan.effort.unwrap_or(f64::INFINITY) * cost::exact(&shape) - cost::checks(&shape, group);
-    let margin = plan.margin();
-    let planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
-    let heads = planner.heads(&extents, &setting)?;
-    Ok(LayerPlan {
+    let rows = plan.count_rows(&shape, mask.causal)?;
+    let seed = plan.seed.unwrap_or(Seed(0));
+    let layer = |heads| LayerPlan {
         request: plan.request,
         seed,
         rows,
@@ -184,7 +181,22 @@ pub fn plan(
         value_dim: sizes.d_v,
         kv_heads: sizes.kv_heads,
         heads,
-    })
+    };
+    if rows == 0 {
+        return Ok(layer(vec![HeadPlan::EXACT; sizes.heads]));
+    }
+    // Values too large for a background are not too large for exact attention.
+    let (extents, grown) = match call.check_ranges(true) {
+        Ok(extents) => (extents, true),
+        Err(_) => (call.check_ranges(false)?, false),
+    };
+    let families = if grown { families(plan.request, &shape) } else { Vec::new() };
+    let setting = Setting { head_dim: d, causal: mask.causal, seed };
+    let group = sizes.heads / sizes.kv_heads;
+    let effort = plan.effort.unwrap_or(f64::INFINITY) * cost::exact(&shape) - cost::checks(&shape, group);
+    let margin = plan.margin();
+    let planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
+    Ok(layer(planner.heads(&extents, &setting)?))
 }
 
 /// What a plan is made from.
@@ -267,11 +279,11 @@ impl Planner<'_> {
         let spent = Spent { exact: exact.max(self.shape.share(config.keys())), scanned };
         HeadPlan {
             config,
-            error: outcome.error,
-            error_bound: outcome.bound,
-            cost: cost::relative(config, &self.shape, spent),
-            exact_share: exact,
-            scan_share: scanned,
+            error: short(outcome.error),
+            error_bound: short(outcome.bound),
+            cost: short(cost::relative(config, &self.shape, spent)),
+            exact_share: short(exact),
+            scan_share: short(scanned),
         }
     }
 
@@ -280,6 +292,11 @@ impl Planner<'_> {
         let spent = Spent { exact: self.shape.share(config.keys()), scanned: 1.0 };
         cost::relative(config, &self.shape, spent)
     }
+}
+
+/// To six digits: all that a plan needs, in a third of the characters.
+fn short(x: f64) -> f64 {
+    format!("{x:.5e}").parse().unwrap_or(x)
 }
 
 /// One option of each head, so that their mean cost is at most `time` and the sum of their errors small: each head takes
@@ -306,6 +323,12 @@ fn spend(options: &[Vec<HeadPlan>], time: f64) -> Vec<HeadPlan> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_have_six_digits() {
+        assert_eq!([1.0 / 3.0, 0.012_990_151_96, 1e-300].map(short), [0.333_333, 0.012_990_2, 1e-300]);
+        assert_eq!([0.0, 1.0, 0.05, f64::INFINITY].map(short), [0.0, 1.0, 0.05, f64::INFINITY]);
+    }
 
     #[test]
     fn time_is_spent_where_it_lowers_errors() {

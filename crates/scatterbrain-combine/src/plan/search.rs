@@ -39,15 +39,26 @@ impl<'c> Search<'_, '_, 'c> {
         let mut best = HeadPlan { cost: WORTH, ..HeadPlan::EXACT };
         // k-means is dear to try, and centroids alone hardly come to a sixth of the error of what has centroids too.
         let mut spiky = false;
+        let mut given_up = Vec::new();
         for (family, parts) in self.planner.families.iter().zip(parts) {
             if spiky && family.flat {
                 continue;
             }
             let far = match family.expected.is_empty() {
                 true => self.bisect(family, parts, &mut best)?,
-                false => self.walk(family, parts, &mut best)?,
+                false => self.walk(family, parts, None, &mut best)?,
             };
             spiky |= far && family.configs.iter().any(|config| config.centroids() > 0);
+            if far && !family.expected.is_empty() {
+                given_up.push((family, parts));
+            }
+        }
+        // What was given up for a cheap member may have a dear one that keeps the error.
+        for (family, parts) in given_up {
+            if best.is_fallback() {
+                let dearest = self.worthwhile(family, &best).checked_sub(1);
+                self.walk(family, parts, dearest, &mut best)?;
+            }
         }
         Ok(if best.is_fallback() { HeadPlan::EXACT } else { best })
     }
@@ -69,16 +80,16 @@ impl<'c> Search<'_, '_, 'c> {
         Ok(false)
     }
 
-    /// From the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
+    /// From `start` or the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
     /// says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error by far.
-    fn walk(&mut self, family: &Family, parts: &'c [Parts], best: &mut HeadPlan) -> Result<bool> {
+    fn walk(&mut self, family: &Family, parts: &'c [Parts], start: Option<usize>, best: &mut HeadPlan) -> Result<bool> {
         let Family { configs, expected, .. } = family;
         let count = self.worthwhile(family, best);
         let keeps = |factor: f64| expected[..count].iter().position(|e| factor * e <= self.error);
         let mut tried = vec![false; count];
         let again = cost::trial(SCAN, &self.planner.shape, self.planner.rows, true);
         let sure = if self.cost_of_scan() + again > self.effort.left { SURE } else { 1.0 };
-        let mut next = keeps(sure).or(count.checked_sub(1));
+        let mut next = start.or(keeps(sure)).or(count.checked_sub(1));
         while let Some(at) = next.filter(|&at| !tried[at]) {
             tried[at] = true;
             let Some(outcome) = self.attempt(configs[at], &parts[at], best)? else { break };

@@ -80,7 +80,7 @@ impl WithSimd for Quantise<'_> {
             let mut steps = [0.0; TOGETHER];
             for (((steps, scale), unit), squares) in steps.iter_mut().zip(&mut *scales).zip(&units).zip(squares) {
                 let fitting = if limit.is_finite() { limit / halves(squares, |a, b| a + b).sqrt() } else { most };
-                *steps = if unit.largest > 0.0 { most.min(fitting) } else { 0.0 };
+                *steps = if unit.largest > 0.0 && limit > 0.0 { most.min(fitting) } else { 0.0 };
                 *scale = if *steps > 0.0 { (unit.largest / *steps).min(f32::MAX) } else { 0.0 };
             }
             for (at, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
