@@ -392,7 +392,10 @@ fn a_stored_plan_gives_what_a_fresh_one_gives() {
         let value = json(&[&[&*files[0]], arguments].concat());
         let (auto, fresh) = (&value["results"][0], &fresh["results"][0]);
         assert_eq!((&auto["method"], &auto["planning_seconds"]), (&"auto".into(), &Value::Null));
-        assert_eq!((&auto["error"], &auto["heads"]), (&fresh["error"], &fresh["heads"]));
+        // The same configuration; bounds are from more rows where nothing limits the effort.
+        assert_eq!(auto["error"], fresh["error"]);
+        let bound = |result: &Value| result["heads"][0]["planned_error"].as_f64().expect("a bound");
+        assert!((bound(auto) / bound(fresh) - 1.0).abs() < 0.1, "{} {}", bound(auto), bound(fresh));
     }
     let output = folder.path().join("out.safetensors");
     let output = output.to_str().expect("UTF-8");
