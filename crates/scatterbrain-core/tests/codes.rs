@@ -114,6 +114,13 @@ fn rows_of_all_magnitudes_have_finite_scores() {
     let rows = Matrix::new("row", &row, 1, row.len()).unwrap();
     kernel::quantise_rows(Level::detect(), rows, i8::MAX, limit, &mut codes, &mut scale);
     assert!(scale[0].is_finite(), "{scale:?}");
+    // No limit but an infinite one is none.
+    for limit in [0.0, -1.0, f32::NEG_INFINITY, f32::NAN] {
+        let (mut codes, mut scale) = ([9; 4], [9.0]);
+        let rows = Matrix::new("row", &[1.0, -2.0, 3.0], 1, 3).unwrap();
+        kernel::quantise_rows(Level::detect(), rows, i8::MAX, limit, &mut codes, &mut scale);
+        assert_eq!((codes, scale), ([0; 4], [0.0]), "{limit}");
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) struct Shape {
     pub dense: bool,
     /// Whether there is a boolean mask: sums are then made pair by pair.
     pub boolean: bool,
-    /// Whether rows see a window: those far from each other then have no key in common.
+    /// Whether rows see a window: those far from each other then have few keys in common or none.
     pub window: bool,
 }
 
@@ -91,9 +91,11 @@ impl Shape {
         self.pairs / self.n as f64
     }
 
-    /// How many times as much rows far from each other cost that have no key in common: each has a panel of its own.
-    pub(crate) fn apart(&self) -> f64 {
-        if self.window { PANEL as f64 } else { 1.0 }
+    /// How many times as much rows far from each other cost under a window: a panel goes through what lies between them, or
+    /// each has a panel of its own.
+    pub(crate) fn lone(&self) -> f64 {
+        let between = self.m as f64 / self.seen().max(1.0);
+        if self.window { between.clamp(1.0, PANEL as f64) } else { 1.0 }
     }
 
     /// Rows that see a key, windows left out.
@@ -180,7 +182,7 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         (Config::Exact, false) => APART_UNDER_MASK,
         (_, true) => SCATTERED,
         (_, false) => SCATTERED_UNDER_MASK,
-    } * shape.apart();
+    } * shape.lone();
     setup + scattered * of_all * rows as f64 / shape.n as f64
 }
 

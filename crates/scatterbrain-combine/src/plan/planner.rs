@@ -81,9 +81,9 @@ pub struct PlanOptions {
     /// Rows to sample a head and batch entry; where absent some n/8, but at least 256 and at most 512, for an error without
     /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
     pub rows: Option<usize>,
-    /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it does not suffice for a look at sixteen rows, heads are left to
-    /// exact attention unseen. It does not bind requests in units or time, which compare all that there is. Absent: no limit,
-    /// for plans that are stored.
+    /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
+    /// does not suffice for a look at sixteen rows, heads are left to exact attention unseen. It does not bind requests in
+    /// units or time, which compare all that there is. Absent: no limit, for plans that are stored.
     /// [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.3, for plans that other inputs
@@ -119,7 +119,7 @@ impl PlanOptions {
         let seeing = shape.seeing(causal);
         let (most, part, fewest) = match (self.effort, self.request) {
             (Some(effort), Request::Error(_)) => {
-                let most = panels((seeing as f64 * effort * ROWS_EFFORT / shape.apart()) as usize);
+                let most = panels((seeing as f64 * effort * ROWS_EFFORT / shape.lone()) as usize);
                 (most, ROWS_PART, FEWEST_ROWS)
             }
             (None, Request::Error(_)) => (usize::MAX, UNLIMITED_PART, FEWEST_UNLIMITED),

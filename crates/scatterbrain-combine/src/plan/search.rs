@@ -80,8 +80,9 @@ impl<'c> Search<'_, '_, 'c> {
         Ok(false)
     }
 
-    /// From `start` or the member that is expected to keep the error to where it is kept for the least cost, by what the last trial
-    /// says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error by far.
+    /// From `start` or the member that is expected to keep the error to where it is kept for the least cost, by what the
+    /// last trial says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error
+    /// by far.
     fn walk(&mut self, family: &Family, parts: &'c [Parts], start: Option<usize>, best: &mut HeadPlan) -> Result<bool> {
         let Family { configs, expected, .. } = family;
         let count = self.worthwhile(family, best);

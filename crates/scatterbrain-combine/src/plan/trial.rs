@@ -170,7 +170,10 @@ fn run(
     let select = parts.support.as_ref().map(|s| s.prepare(&seen)).transpose()?;
     let prepared: PreparedHead<'_> = head.prepared(rows, keys, parts, select.as_deref(), summary, false);
     debug_assert_eq!(prepared.visits.count(), 1, "configurations take their queries once");
-    let alone = (config.wants_neighbours() || head.mask().window().is_some()) && !head.mask().is_dense();
+    // Under a narrow window a panel of rows far from each other would go through all keys between them.
+    let widest = || sampled.iter().map(|&i| head.mask().range(i as usize).len()).max().unwrap_or(0);
+    let lone = head.mask().window().is_some() && PANEL * widest() < keys.key.rows();
+    let alone = (config.wants_neighbours() || lone) && !head.mask().is_dense();
     let size = if alone { 1 } else { PANEL };
     let mut output = vec![0.0; size * keys.value.cols()];
     for start in (0..sampled.len()).step_by(size).rev() {

@@ -1,10 +1,11 @@
-//! Halves to f32, in rows: the `half` crate makes a call for every eight numbers, which takes six times as long.
+//! Halves to f32. With F16C by one instruction for eight of them, in one loop: the `half` crate makes a call for every eight.
 
 use crate::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::f16c::{EIGHT, F16c};
 use crate::view::Halves;
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use pulp::{Simd, WithSimd};
 
 /// `out`: the first rows as f32, one below the other; exact.
@@ -37,7 +38,7 @@ fn widen_run(level: Level, bits: &[u16], brain: bool, out: &mut [f32]) {
 }
 
 fn plain(bits: &[u16], out: &mut [f32]) {
-    out.iter_mut().zip(bits).for_each(|(o, x)| *o = f16::from_bits(*x).to_f32());
+    bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
 }
 
 struct WidenBrain<'a> {
