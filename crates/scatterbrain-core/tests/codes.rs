@@ -262,9 +262,9 @@ proptest! {
                     *sum += sizes.iter().zip(want[r..].iter().step_by(PANEL)).map(|(s, w)| f64::from(s * w)).sum::<f64>();
                 }
                 for (got, want) in scores.iter().zip(&want) {
-                    // From 2⁻⁶⁰ down weights are nothing.
-                    prop_assert!((got - want).abs() <= 4.6e-4 * want + 8.7e-19 && (*want > 0.0 || *got == 0.0), "{} {} {}", level.name(), got, want);
-                    prop_assert!(*got == 0.0 || *got > 8.6e-19);
+                    // From 2^−59.5 down weights are nothing.
+                    prop_assert!((got - want).abs() <= 4.6e-4 * want + 1.23e-18 && (*want > 0.0 || *got == 0.0), "{} {} {}", level.name(), got, want);
+                    prop_assert!(*got == 0.0 || *got > 1.22e-18);
                 }
             }
             for r in 0..PANEL {

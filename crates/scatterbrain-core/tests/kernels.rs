@@ -371,13 +371,13 @@ fn parts_of_a_row_are_not_packed() {
 #[test]
 fn exp2_of_the_softmax_is_within_its_promise() {
     for level in Level::available() {
-        let inputs: Vec<f32> = (1..2_000_000).map(|i| -126.0 + 253.0 * (i as f32 / 2_000_000.0)).collect();
+        let inputs: Vec<f32> = (1..2_000_000).map(|i| -125.5 + 252.5 * (i as f32 / 2_000_000.0)).collect();
         let mut out = inputs.clone();
         kernel::exp2_slice(level, &mut out);
         let error = |(x, y): (&f32, &f32)| (f64::from(*y) / f64::from(*x).exp2() - 1.0).abs();
         let worst = inputs.iter().zip(&out).map(error).fold(0.0, f64::max);
         assert!(worst <= 2.5e-7, "{}: {worst:e}", level.name());
-        let mut small: Vec<f32> = (0..=30_000).map(|i| -156.0 + i as f32 / 1000.0).collect();
+        let mut small: Vec<f32> = (0..=30_500).map(|i| -156.0 + i as f32 / 1000.0).collect();
         kernel::exp2_slice(level, &mut small);
         assert!(small.iter().all(|y| *y == 0.0), "{}: products of what is subnormal are slow", level.name());
         let mut special = [0.0, -0.0, f32::NEG_INFINITY, -127.0, -1e30, f32::MIN, 1.0, -125.0, 127.0];

@@ -12,21 +12,6 @@ pub(crate) type PanelQuad = [[i8; 4]; PANEL];
 /// Codes of four keys for the sixteen lanes of a panel, four in a word, the first in its lowest byte; each at most 127.
 pub(crate) type CodeQuad = [u32; PANEL];
 
-/// Rows of codes with four of them side by side: `quads[4·place.. of the rows][column]`.
-#[derive(Clone, Copy)]
-pub(crate) struct RowQuads<'a> {
-    pub(crate) quads: &'a [[i8; 4]],
-    pub(crate) columns: usize,
-}
-
-impl<'a> RowQuads<'a> {
-    /// N columns of four rows.
-    #[inline(always)]
-    fn at<const N: usize>(&self, place: u32, column: usize) -> &'a [[i8; 4]; N] {
-        self.quads[place as usize * self.columns + column..].first_chunk().expect("columns of four rows")
-    }
-}
-
 /// What is added to products of a lane.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -44,35 +29,38 @@ pub(crate) trait WithQuads {
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
-    /// Whether sums are of 16 bits.
-    const NARROW: bool;
-
     /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus both parts of `start`: exact where the
     /// sum over the even pairs of columns plus the first part, and that over the odd pairs plus the second, fit in 16 bits,
     /// whatever partial sums do.
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N];
 
-    /// Adds to the sums of N columns, from `column` on, code times element over the four rows at each place. Where sums are
-    /// of 16 bits, no sum of codes over the even or over the odd pairs of rows may exceed [`CODE_SUM`].
-    fn weigh<const N: usize>(
+    /// How many codes from the first on [`Quads::weigh`] takes at once: their sums over the even and over the odd pairs of
+    /// rows times 127 fit in 16 bits where sums are no wider. At least one if there is one.
+    fn fitting(self, codes: &[CodeQuad]) -> usize;
+
+    /// Adds to the sums of N columns code times element over four rows for each of the codes, as many as are
+    /// [`Quads::fitting`].
+    fn weigh<'a, const N: usize>(
         self,
         codes: &[CodeQuad],
-        places: &[u32],
-        rows: RowQuads<'_>,
-        column: usize,
+        rows: impl Iterator<Item = &'a [[i8; 4]; N]>,
         sums: &mut [[i32; PANEL]; N],
     );
 }
 
 /// So much times 127 still fits in 16 bits.
-pub(crate) const CODE_SUM: u32 = 258;
+#[cfg(target_arch = "x86_64")]
+const CODE_SUM: i16 = 258;
 
 /// By the compiler, for levels without a way of their own.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain;
 
 impl Quads for Plain {
-    const NARROW: bool = false;
+    #[inline(always)]
+    fn fitting(self, codes: &[CodeQuad]) -> usize {
+        codes.len()
+    }
 
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
@@ -91,16 +79,14 @@ impl Quads for Plain {
     }
 
     #[inline(always)]
-    fn weigh<const N: usize>(
+    fn weigh<'a, const N: usize>(
         self,
         codes: &[CodeQuad],
-        places: &[u32],
-        rows: RowQuads<'_>,
-        column: usize,
+        rows: impl Iterator<Item = &'a [[i8; 4]; N]>,
         sums: &mut [[i32; PANEL]; N],
     ) {
-        for (codes, place) in codes.iter().zip(places) {
-            for (sum, four) in sums.iter_mut().zip(rows.at::<N>(*place, column)) {
+        for (codes, four) in codes.iter().zip(rows) {
+            for (sum, four) in sums.iter_mut().zip(four) {
                 for (sum, code) in sum.iter_mut().zip(codes) {
                     *sum +=
                         code.to_le_bytes().iter().zip(four).map(|(c, x)| i32::from(*c) * i32::from(*x)).sum::<i32>();
@@ -117,8 +103,8 @@ type Words = [__m256i; 2];
 /// What of [`Quads`] differs between the instruction sets of x86.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait Fours: Copy {
-    /// Whether sums are of 16 bits.
-    const NARROW: bool;
+    /// As [`Quads::fitting`].
+    fn fitting(self, codes: &[CodeQuad]) -> usize;
 
     /// What sums of products of a lane start from.
     fn start(self, start: &Start) -> Words;
@@ -138,7 +124,10 @@ pub(crate) trait Fours: Copy {
 
 #[cfg(target_arch = "x86_64")]
 impl<F: Fours> Quads for F {
-    const NARROW: bool = F::NARROW;
+    #[inline(always)]
+    fn fitting(self, codes: &[CodeQuad]) -> usize {
+        Fours::fitting(self, codes)
+    }
 
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
@@ -161,18 +150,16 @@ impl<F: Fours> Quads for F {
 
     /// What has been summed joins the sums before at the end.
     #[inline(always)]
-    fn weigh<const N: usize>(
+    fn weigh<'a, const N: usize>(
         self,
         codes: &[CodeQuad],
-        places: &[u32],
-        rows: RowQuads<'_>,
-        column: usize,
+        rows: impl Iterator<Item = &'a [[i8; 4]; N]>,
         sums: &mut [[i32; PANEL]; N],
     ) {
         let mut own = [[self.everywhere([0; 4]); 2]; N];
-        for (codes, place) in codes.iter().zip(places) {
+        for (codes, four) in codes.iter().zip(rows) {
             let lanes: Words = pulp::cast(*codes);
-            for (sum, four) in own.iter_mut().zip(rows.at::<N>(*place, column)) {
+            for (sum, four) in own.iter_mut().zip(four) {
                 let row = self.everywhere(four.map(|x| x as u8));
                 *sum = [self.add(sum[0], lanes[0], row), self.add(sum[1], lanes[1], row)];
             }
@@ -188,7 +175,21 @@ impl<F: Fours> Quads for F {
 /// Sums of even and of odd pairs in the halves of 32 bits. A pair comes to at most 2·127·128, which does not saturate.
 #[cfg(target_arch = "x86_64")]
 impl Fours for pulp::x86::V3 {
-    const NARROW: bool = true;
+    /// Sums of codes over even and over odd pairs are kept under [`CODE_SUM`]. A group by itself always fits.
+    #[inline(always)]
+    fn fitting(self, codes: &[CodeQuad]) -> usize {
+        let (ones, most) = (self.avx._mm256_set1_epi8(1), self.avx._mm256_set1_epi16(CODE_SUM));
+        let mut sums = [self.everywhere([0; 4]); 2];
+        for (at, codes) in codes.iter().enumerate() {
+            let lanes: Words = pulp::cast(*codes);
+            sums = [self.add(sums[0], lanes[0], ones), self.add(sums[1], lanes[1], ones)];
+            let top = self.avx2._mm256_max_epi16(sums[0], sums[1]);
+            if self.avx2._mm256_movemask_epi8(self.avx2._mm256_cmpgt_epi16(top, most)) != 0 {
+                return at.max(1);
+            }
+        }
+        codes.len()
+    }
 
     #[inline(always)]
     fn start(self, start: &Start) -> Words {
@@ -219,7 +220,10 @@ impl Fours for pulp::x86::V3 {
 /// Sums of fours in 32 bits.
 #[cfg(target_arch = "x86_64")]
 impl Fours for super::vnni::Vnni {
-    const NARROW: bool = false;
+    #[inline(always)]
+    fn fitting(self, codes: &[CodeQuad]) -> usize {
+        codes.len()
+    }
 
     #[inline(always)]
     fn start(self, start: &Start) -> Words {

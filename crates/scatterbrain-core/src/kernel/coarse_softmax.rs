@@ -6,7 +6,7 @@ use super::{PANEL, Running};
 use crate::Level;
 use pulp::{Simd, WithSimd};
 
-/// As [`super::softmax()`] without a background, weights with a relative error of at most 4.4e-4, 0 from 2⁻⁶⁰ of the
+/// As [`super::softmax()`] without a background, weights with a relative error of at most 4.4e-4, 0 from 2^−59.5 of the
 /// reference down; and `sized[r] = sized[r]·rescale[r] + Σ_j sizes[j]·weight[j][r]`.
 ///
 /// # Panics

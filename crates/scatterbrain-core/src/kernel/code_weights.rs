@@ -6,7 +6,7 @@
 
 use super::{PANEL, WORD};
 use crate::Level;
-use crate::arch::quads::{CODE_SUM, CodeQuad};
+use crate::arch::quads::CodeQuad;
 use pulp::{Simd, WithSimd};
 
 /// Keys in a group of [`WeightCodes`].
@@ -26,8 +26,6 @@ pub struct WeightCodes {
     pub(super) quads: Vec<CodeQuad>,
     /// Which group of the rows each is.
     pub(super) places: Vec<u32>,
-    /// Ends of runs whose sums fit in 16 bits.
-    pub(super) runs: Vec<usize>,
 }
 
 /// How [`code_weights`] makes codes.
@@ -261,42 +259,20 @@ const FINE: [f32; 64] = {
     fine
 };
 
-/// Drops groups of zeros and finds runs whose sums over the even and over the odd pairs of rows fit in 16 bits: both are
-/// counted in the halves of a word. A group by itself always fits.
+/// Drops groups of zeros.
 #[inline(always)]
 fn compact<S: Simd>(simd: S, codes: &mut WeightCodes, first: usize) {
-    let WeightCodes { quads, places, runs } = codes;
+    let WeightCodes { quads, places } = codes;
     places.clear();
-    runs.clear();
-    let (low, eight) = (simd.splat_u32s(0x00ff_00ff), simd.splat_u32s(8));
-    // What sets the top bit of a half that exceeds the limit.
-    let excess = simd.splat_u32s((0x7fff - CODE_SUM) * 0x0001_0001);
-    let top = simd.splat_u32s(0x8000_8000);
-    let mut sums = [0u32; PANEL];
     for at in 0..quads.len() {
         let quad = quads[at];
-        let (mut any, mut over) = (simd.splat_u32s(0), simd.splat_u32s(0));
-        let mut own = [0u32; PANEL];
-        let lanes = S::as_simd_u32s(&quad).0.iter().zip(S::as_mut_simd_u32s(&mut own).0);
-        for ((four, own), sum) in lanes.zip(S::as_mut_simd_u32s(&mut sums).0) {
-            any = simd.or_u32s(any, *four);
-            let odd = simd.wrapping_dyn_shr_u32s(*four, eight);
-            *own = simd.add_u32s(simd.and_u32s(*four, low), simd.and_u32s(odd, low));
-            *sum = simd.add_u32s(*sum, *own);
-            over = simd.or_u32s(over, simd.and_u32s(simd.add_u32s(*sum, excess), top));
+        let any = S::as_simd_u32s(&quad).0.iter().fold(simd.splat_u32s(0), |any, four| simd.or_u32s(any, *four));
+        if !none(simd, any) {
+            quads[places.len()] = quad;
+            places.push((first + at) as u32);
         }
-        if none(simd, any) {
-            continue;
-        }
-        if !none(simd, over) {
-            runs.push(places.len());
-            sums = own;
-        }
-        quads[places.len()] = quad;
-        places.push((first + at) as u32);
     }
     quads.truncate(places.len());
-    runs.push(places.len());
 }
 
 /// Whether all bits are 0.

@@ -8,8 +8,8 @@ use pulp::{Simd, WithSimd};
 
 /// Adding 1.5·2²³ rounds to an integer and leaves it in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
-/// Here and below, 2^x is taken as 0: subnormal weights make products that an x86 core computes a hundred times slower, and
-/// took exact attention of logits that spread over 90 or more from 0.5 to 5.3 s (n = 16384).
+/// Where n is this or less, 2^x is taken as 0: subnormal weights make products that an x86 core computes a hundred times
+/// slower, and took exact attention of logits that spread over 90 or more from 0.5 to 5.3 s (n = 16384).
 const SMALLEST: f32 = -126.0;
 /// The same where weights are scaled by as much again later: products of the two are normal numbers.
 const NOTHING: f32 = -60.0;
@@ -17,7 +17,7 @@ const NOTHING: f32 = -60.0;
 #[allow(clippy::approx_constant, reason = "near ln 2, and not it")]
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 
-/// 2^x of a vector, for x ≤ 127; from −126 down, and at −∞, exactly 0. NaN is not kept: the result is then unspecified.
+/// 2^x of a vector, for x ≤ 127; from −125.5 down, and at −∞, exactly 0. NaN is not kept: the result is then unspecified.
 #[inline(always)]
 pub(crate) fn exp2_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     exp2_by(simd, x, &C, SMALLEST)
@@ -26,7 +26,7 @@ pub(crate) fn exp2_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// As [`C`], degree 3: minimax in the relative error, 4.3e-4.
 const COARSE: [f32; 3] = [0.695_766_8, 0.242_030_5, 0.041_698_75];
 
-/// [`exp2_vector`] with a relative error of at most 4.4e-4, and 0 from 2⁻⁶⁰ down.
+/// [`exp2_vector`] with a relative error of at most 4.4e-4, and 0 from x = −59.5 down.
 #[inline(always)]
 pub(super) fn exp2_vector_coarse<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     exp2_by(simd, x, &COARSE, NOTHING)
@@ -38,7 +38,10 @@ fn exp2_by<S: Simd, const N: usize>(simd: S, x: S::f32s, c: &[f32; N], least: f3
     let shifted = simd.add_f32s(x, splat(ROUND));
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, splat(ROUND)));
     let y = times_two_to(simd, polynomial(simd, r, c), shifted);
-    simd.select_f32s(simd.greater_than_f32s(x, splat(least)), y, splat(0.0))
+    // Compared as integers: of a comparison of floats the compiler takes the sign again before it selects by it. Sums that
+    // are no longer near ROUND are negative or less.
+    let bits = |x: S::f32s| simd.transmute_i32s_u32s(simd.transmute_u32s_f32s(x));
+    simd.select_f32s(simd.greater_than_i32s(bits(shifted), bits(splat(ROUND + least))), y, splat(0.0))
 }
 
 /// e^x of a vector by the same polynomial, for x ≤ 87: relative error at most 2.5e-7 + 2e-8·|x| with fused multiply-adds
@@ -72,7 +75,7 @@ fn times_two_to<S: Simd>(simd: S, p: S::f32s, shifted: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), n))
 }
 
-/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; for x ≤ −126 the result is 0.
+/// 2^x in place, relative error at most 2.5e-7. Domain: x ≤ 127 or −∞; for x ≤ −125.5 the result is 0.
 /// Outside (NaN, larger x) the result is unspecified, though no panic: [`super::exp_slice`] is the one for any input.
 ///
 /// ```

@@ -58,9 +58,10 @@ macro_rules! each_share {
     (@cut $most:literal, $count:expr, $at:ident, $size:ident, $body:block, $($n:literal)*) => {{
         let count: usize = $count;
         let shares = count.div_ceil($most);
+        let (least, more) = (count / shares.max(1), count % shares.max(1));
         let mut $at = 0;
         for share in 0..shares {
-            let size = (count - $at).div_ceil(shares - share);
+            let size = least + usize::from(share < more);
             each_share!(@match size, $size, $body, $($n)*);
             $at += size;
         }

@@ -52,7 +52,7 @@ impl<'r, R: RowsOf<'r>> WithSimd for Product<'_, R> {
 /// The rows, whose places have nothing to do with each other as far as the compiler can see: else it makes the address of
 /// each from the one before, once a column.
 #[inline(always)]
-fn apart<const N: usize>(rows: [&[f32]; N]) -> [&[f32]; N] {
+pub(super) fn apart<T, const N: usize>(rows: [&[T]; N]) -> [&[T]; N] {
     std::hint::black_box(rows)
 }
 

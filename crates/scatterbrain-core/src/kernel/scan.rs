@@ -4,6 +4,7 @@
 //! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores are the same
 //! to the bit at every level.
 
+use super::product::apart;
 use super::{PANEL, QUAD};
 use crate::Level;
 use crate::arch::quads::{PanelQuad, Quads, Start, WithQuads};
@@ -80,19 +81,33 @@ impl WithQuads for Scan<'_> {
         let Self { query, keys, scales, out } = self;
         let width = query.panel.len();
         each_share!(out.len(), |at, N| {
-            let rows: [&[[u8; QUAD]]; N] = std::array::from_fn(|o| &keys[(at + o) * width..(at + o + 1) * width]);
+            let rows = apart(std::array::from_fn::<_, N, _>(|o| &keys[(at + o) * width..][..width]));
             let sums = quads.dots(&query.panel, rows, &query.start);
-            for (o, sum) in sums.iter().enumerate() {
-                let mut numbers = [0.0; PANEL];
-                for (x, sum) in numbers.iter_mut().zip(sum) {
-                    *x = *sum as f32;
-                }
-                let scale = simd.splat_f32s(scales[at + o]);
-                let lanes = S::as_simd_f32s(&query.scales).0.iter().zip(S::as_simd_f32s(&numbers).0);
-                for (out, (lane, x)) in S::as_mut_simd_f32s(&mut out[at + o]).0.iter_mut().zip(lanes) {
-                    *out = simd.mul_f32s(simd.mul_f32s(*x, *lane), scale);
-                }
-            }
+            let scales: &[f32; N] = scales[at..].first_chunk().expect("scales of the keys");
+            let out: &mut [_; N] = out[at..].first_chunk_mut().expect("scores of the keys");
+            scale::<S, N>(simd, &sums, &query.scales, scales, out);
         });
+    }
+}
+
+/// `out[j][r] = sums[j][r] · lanes[r] · scales[j]`.
+#[inline(always)]
+fn scale<S: Simd, const N: usize>(
+    simd: S,
+    sums: &[[i32; PANEL]; N],
+    lanes: &[f32; PANEL],
+    scales: &[f32; N],
+    out: &mut [[f32; PANEL]; N],
+) {
+    for ((sum, scale), out) in sums.iter().zip(scales).zip(out) {
+        let mut numbers = [0.0; PANEL];
+        for (x, sum) in numbers.iter_mut().zip(sum) {
+            *x = *sum as f32;
+        }
+        let scale = simd.splat_f32s(*scale);
+        let lanes = S::as_simd_f32s(lanes).0.iter().zip(S::as_simd_f32s(&numbers).0);
+        for (out, (lane, x)) in S::as_mut_simd_f32s(out).0.iter_mut().zip(lanes) {
+            *out = simd.mul_f32s(simd.mul_f32s(*x, *lane), scale);
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{PANEL, WeightCodes};
 use crate::Level;
-use crate::arch::quads::{Quads, RowQuads, WithQuads};
+use crate::arch::quads::{Quads, WithQuads};
 use pulp::{Simd, WithSimd};
 
 /// Sums over so many keys fit in 32 bits, whatever their codes and rows are.
@@ -73,29 +73,44 @@ impl WithSimd for Interleave<'_> {
 /// A fourth of [`super::weighted_sum()`] for codes that are not in a group of zeros.
 pub fn weighted_code_sum(level: Level, codes: &WeightCodes, rows: &CodeRows, acc: &mut [i32]) {
     assert_eq!(acc.len(), rows.columns * PANEL, "acc");
-    let rows = RowQuads { quads: &rows.quads, columns: rows.columns };
     level.run_quads(WeightedCodeSum { codes, rows, acc: acc.as_chunks_mut().0 });
 }
 
 struct WeightedCodeSum<'a> {
     codes: &'a WeightCodes,
-    rows: RowQuads<'a>,
+    rows: &'a CodeRows,
     acc: &'a mut [[i32; PANEL]],
 }
 
 impl WithQuads for WeightedCodeSum<'_> {
+    /// Where the number of columns is known to the compiler, the place of a row costs a shift and one check.
     #[inline(always)]
     fn run<S: Simd, Q: Quads>(self, _: S, quads: Q) {
-        let Self { codes, rows, acc } = self;
-        let whole = [codes.places.len()];
-        let runs = if Q::NARROW { &codes.runs[..] } else { &whole };
-        each_share!(acc.len(), |at, N| {
-            let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
-            let mut start = 0;
-            for &end in runs {
-                quads.weigh(&codes.quads[start..end], &codes.places[start..end], rows, at, acc);
-                start = end;
-            }
-        });
+        let (rows, columns) = (&self.rows.quads[..], self.rows.columns);
+        match columns {
+            32 => self.sum(quads, |place| &rows.as_chunks::<32>().0[place]),
+            64 => self.sum(quads, |place| &rows.as_chunks::<64>().0[place]),
+            128 => self.sum(quads, |place| &rows.as_chunks::<128>().0[place]),
+            _ => self.sum(quads, |place| &rows[place * columns..]),
+        }
+    }
+}
+
+impl<'a> WeightedCodeSum<'a> {
+    /// The sums, with what finds the four rows at a place.
+    #[inline(always)]
+    fn sum<Q: Quads>(self, quads: Q, row: impl Fn(usize) -> &'a [[i8; 4]] + Copy) {
+        let Self { codes: WeightCodes { quads: codes, places }, acc, .. } = self;
+        let (mut codes, mut places) = (&codes[..], &places[..]);
+        while !codes.is_empty() {
+            let (run, run_places);
+            (run, codes) = codes.split_at(quads.fitting(codes));
+            (run_places, places) = places.split_at(run.len());
+            each_share!(acc.len(), |at, N| {
+                let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
+                let rows = run_places.iter().map(move |&place| row(place as usize));
+                quads.weigh(run, rows.map(|four| four[at..].first_chunk().expect("columns of four rows")), acc);
+            });
+        }
     }
 }
