@@ -131,8 +131,8 @@ pub(crate) struct RequestOptions {
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) max_time: Option<f64>,
 
-    /// What planning for an error may cost, as a part of exact attention's time, predicted as well [default: 0.1; no limit
-    /// where a plan serves other inputs too]
+    /// What planning may cost, as a part of exact attention's time, predicted as well; for units or a time at least one
+    /// configuration is tried [default: 0.1; no limit where a plan serves other inputs too]
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) effort: Option<f64>,
 

@@ -323,8 +323,6 @@ fn without_effort_heads_are_left_to_exact_attention_unseen() {
     assert!(unseen.rows == 0 && unseen.heads.iter().all(HeadPlan::is_fallback));
     // It can be applied and stored as any other.
     assert!(data.attend(&Mask::causal(), &Method::planned(unseen)).is_ok());
-    // All that there is, however dear, for what is compared.
-    assert_eq!(with(0.0, Request::Units(50)), Ok(data.plan(&Mask::causal(), Request::Units(50))));
     // More effort than a search takes is no limit.
     let [limited, free] = [Some(100.0), None].map(|effort| {
         let options = PlanOptions { effort, rows: Some(64), ..PlanOptions::on_the_fly(Request::Error(0.1)) };
@@ -374,6 +372,27 @@ fn the_same_plan_on_any_number_of_threads() {
             pool.install(|| data.plan(&mask, Request::Error(0.1)))
         });
         assert!(plans.iter().all(|p| *p == plans[0]));
+    }
+}
+
+#[test]
+fn budgets_are_looked_at_as_far_as_the_effort_goes() {
+    let data = Data::of_positions(4, 1500, 1, 0, 1500);
+    let with = |effort, rows, request| {
+        let options = PlanOptions { effort, rows, seed: Some(SEED), ..PlanOptions::on_the_fly(request) };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap()
+    };
+    let sum = |plan: &LayerPlan| plan.heads.iter().map(|head| head.error).sum::<f64>();
+    for request in [Request::Units(50), Request::Time(0.6)] {
+        // One configuration at the least, on a panel of rows.
+        let least = with(Some(0.0), None, request);
+        assert!(least.rows == 16 && least.heads.iter().any(|head| !head.is_fallback()), "{least:?}");
+        if let Request::Units(units) = request {
+            assert!(least.units().is_some_and(|used| used <= units), "{least:?}");
+        }
+        let errors = [Some(0.0), Some(0.1), Some(1.0), Some(100.0), None].map(|e| sum(&with(e, Some(64), request)));
+        assert!(errors.windows(2).all(|two| two[1] <= two[0]) && errors[4] < errors[0], "{request:?}: {errors:?}");
+        assert_eq!(errors[3], errors[4]);
     }
 }
 

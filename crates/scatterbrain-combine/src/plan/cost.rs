@@ -16,9 +16,10 @@
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and
-//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long, APART
-//! times where they are exact, which is what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look
-//! at every number (CHECK) were fitted to timed trials on another machine, in times of its exact attention.
+//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long,
+//! APART times where they are exact, and those with a tile of their own ALONE besides, which is what trials of a plan cost;
+//! these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number (CHECK) were fitted to timed trials on another
+//! machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -71,6 +72,7 @@ const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
 const APART: f64 = 1.3;
 const APART_UNDER_MASK: f64 = 1.75;
+const ALONE: f64 = 2000.0;
 const CHECK: f64 = 0.3;
 
 impl Shape {
@@ -164,12 +166,19 @@ pub(crate) fn checks(shape: &Shape, group: usize) -> f64 {
 pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) -> f64 {
     let all = Spent { exact: shape.share(config.keys()), scanned: 1.0 };
     let Time { setup, rows: mut of_all } = time(config, shape, all);
-    if let Config::Window { keys, sinks, centroids } = config {
-        // Their windows lie apart: the keys of each are listed. So do ragged ends, which a panel goes through for all.
+    if let Config::Window { keys, sinks, .. } = config {
+        // Their windows lie apart: the keys of each are listed.
         let listed = ((keys + sinks) as f64).min(shape.seen()) * shape.gathered();
         let block = ((keys + sinks + PANEL) as f64).min(shape.seen()) * shape.pair();
+        of_all += shape.n as f64 * (listed - block);
+    }
+    if let Config::Window { centroids, .. } | Config::Centroids { centroids } = config {
+        // So are the ragged ends of their blocks, which a panel goes through for all.
         let ragged = if shape.dense || centroids == 0 { 0.0 } else { shape.ragged(centroids) * shape.weight() };
-        of_all += shape.n as f64 * (listed - block + ragged * (PANEL - 1) as f64);
+        of_all += shape.n as f64 * ragged * (PANEL - 1) as f64;
+    }
+    if config.wants_neighbours() && !shape.dense {
+        of_all += shape.n as f64 * ALONE;
     }
     if let Config::InvertedFile { keys, .. } = config {
         // A panel goes through what any of its rows reads, and here they have nothing in common.

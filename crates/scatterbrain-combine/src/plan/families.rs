@@ -98,9 +98,10 @@ fn within(units: usize) -> Vec<Family> {
         let window = Config::Window { keys: keys.saturating_sub(SINKS), sinks: SINKS.min(keys - 1), centroids };
         [Config::QuantisedTopK { keys, centroids }, window]
     };
-    let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split).filter(|config| config.check().is_ok());
+    let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split);
+    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }];
+    // The scan comes first: it mostly errs least, and what comes later may be left out.
     let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
-    let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }, scan];
-    let all = splits.chain(alone.into_iter().filter(|config| config.check().is_ok()));
+    let all = [scan].into_iter().chain(splits).chain(alone).filter(|config| config.check().is_ok());
     vec![Family::new(all.filter(|config| config.units().is_some_and(|u| u <= units)))]
 }

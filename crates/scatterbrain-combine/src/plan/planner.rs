@@ -4,7 +4,7 @@
 //! for each head:
 //!     exact attention of some rows, one of each stratum
 //!     an error asked for:    search (`search.rs`) for the cheapest configuration whose error bound keeps it
-//!     units or time:         try all configurations, and take the least error
+//!     units or time:         try configurations as far as the effort goes, and take the least error
 //! ```
 
 use super::config::{self, Config, Setting};
@@ -82,8 +82,8 @@ pub struct PlanOptions {
     /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
-    /// does not suffice for a look at sixteen rows, heads are left to exact attention unseen. It does not bind requests in
-    /// units or time, which compare all that there is. Absent: no limit, for plans that are stored.
+    /// does not suffice for a look at sixteen rows, heads are left to exact attention unseen for an error; for units or a
+    /// time one configuration is tried on sixteen rows whatever that costs. Absent: no limit, for plans that are stored.
     /// [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.3, for plans that other inputs
@@ -117,13 +117,12 @@ impl PlanOptions {
     fn count_rows(&self, shape: &Shape, causal: bool) -> Result<usize> {
         let panels = |rows: usize| rows / PANEL * PANEL;
         let seeing = shape.seeing(causal);
+        let affordable = |effort: f64| panels((seeing as f64 * effort * ROWS_EFFORT / shape.lone()) as usize);
         let (most, part, fewest) = match (self.effort, self.request) {
-            (Some(effort), Request::Error(_)) => {
-                let most = panels((seeing as f64 * effort * ROWS_EFFORT / shape.lone()) as usize);
-                (most, ROWS_PART, FEWEST_ROWS)
-            }
+            (Some(effort), Request::Error(_)) => (affordable(effort), ROWS_PART, FEWEST_ROWS),
+            (Some(effort), _) => (affordable(effort).max(PANEL), ROWS_PART, FEWEST_ROWS),
             (None, Request::Error(_)) => (usize::MAX, UNLIMITED_PART, FEWEST_UNLIMITED),
-            _ => (usize::MAX, ROWS_PART, FEWEST_ROWS),
+            (None, _) => (usize::MAX, ROWS_PART, FEWEST_ROWS),
         };
         match self.rows {
             Some(rows) if rows < 2 => Err(Error::invalid("rows", "at least 2", rows)),
@@ -242,36 +241,66 @@ impl Planner<'_> {
         // What a head leaves, the next ones have; what is prepared for one, others use.
         let mut effort = Effort { left: 0.0, scanned: false };
         (0..self.call.group_size())
-            .map(|head| match self.request {
-                Request::Error(error) => {
-                    effort.left += self.effort - cost::trial(Config::Exact, &self.shape, self.rows, true);
-                    let error = error / self.margin;
-                    let mut search = Search { planner: self, group: &mut group, head, error, effort: &mut effort };
-                    Ok(vec![search.cheapest(parts)?])
-                }
-                Request::Time(_) => self.all(&mut group, head, parts),
-                Request::Units(_) => {
-                    let tried = self.all(&mut group, head, parts)?.into_iter();
-                    let units = tried.filter(|option| !option.is_fallback());
-                    let least = units.min_by(|a, b| a.error.total_cmp(&b.error));
-                    Ok(vec![least.unwrap_or(HeadPlan::EXACT)])
+            .map(|head| {
+                effort.left += self.effort - cost::trial(Config::Exact, &self.shape, self.rows, true);
+                match self.request {
+                    Request::Error(error) => {
+                        let error = error / self.margin;
+                        let mut search = Search { planner: self, group: &mut group, head, error, effort: &mut effort };
+                        Ok(vec![search.cheapest(parts)?])
+                    }
+                    Request::Time(_) => self.some(&mut group, head, parts, &mut effort),
+                    Request::Units(_) => {
+                        let tried = self.some(&mut group, head, parts, &mut effort)?.into_iter();
+                        let units = tried.filter(|option| !option.is_fallback());
+                        let least = units.min_by(|a, b| a.error.total_cmp(&b.error));
+                        Ok(vec![least.unwrap_or(HeadPlan::EXACT)])
+                    }
                 }
             })
             .collect()
     }
 
-    /// Every configuration, and exact attention.
-    fn all<'b>(&self, group: &mut Group<'b>, head: usize, parts: &'b [Vec<Parts>]) -> Result<Vec<HeadPlan>> {
+    /// Exact attention and the configurations that there is effort for, one at least.
+    fn some<'b>(
+        &self,
+        group: &mut Group<'b>,
+        head: usize,
+        parts: &'b [Vec<Parts>],
+        effort: &mut Effort,
+    ) -> Result<Vec<HeadPlan>> {
         let mut options = vec![HeadPlan::EXACT];
-        for (family, parts) in self.families.iter().zip(parts) {
-            for (&config, parts) in family.configs.iter().zip(parts) {
-                let outcome = group.evaluate(head, config, parts, f64::INFINITY)?;
-                if outcome.bound.is_finite() {
-                    options.push(self.option(config, &outcome));
-                }
+        for (first, (family, at)) in self.order().into_iter().enumerate().map(|(tried, place)| (tried == 0, place)) {
+            let (config, parts) = (self.families[family].configs[at], &parts[family][at]);
+            let scan = matches!(config, Config::Scan { .. });
+            let prepared = group.has(parts) || scan && effort.scanned;
+            let cost = cost::trial(config, &self.shape, self.rows, prepared);
+            if cost > effort.left && !first {
+                continue;
+            }
+            effort.scanned |= scan;
+            effort.left -= cost;
+            let outcome = group.evaluate(head, config, parts, f64::INFINITY)?;
+            if outcome.bound.is_finite() {
+                options.push(self.option(config, &outcome));
             }
         }
         Ok(options)
+    }
+
+    /// Places of all configurations: of each family first the one that the request pays best, scans before others since they
+    /// mostly err least, then its neighbours.
+    fn order(&self) -> Vec<(usize, usize)> {
+        let pays = |config: &Config| matches!(self.request, Request::Time(time) if self.expected_cost(*config) <= time);
+        let mut places = Vec::new();
+        for (f, Family { configs, .. }) in self.families.iter().enumerate() {
+            let best = configs.iter().rposition(pays);
+            let scans = configs.iter().all(|config| matches!(config, Config::Scan { .. }));
+            let rank = |at: usize| (at.abs_diff(best.unwrap_or(0)), best.is_none(), !scans);
+            places.extend((0..configs.len()).map(|at| (rank(at), f, at)));
+        }
+        places.sort_unstable();
+        places.into_iter().map(|(_, family, at)| (family, at)).collect()
     }
 
     pub(super) fn option(&self, config: Config, outcome: &Outcome) -> HeadPlan {
@@ -285,6 +314,15 @@ impl Planner<'_> {
             exact_share: short(exact),
             scan_share: short(scanned),
         }
+    }
+
+    /// The cost as captures mostly have it: of a scan a fourth of the keys that could be heavy are.
+    fn expected_cost(&self, config: Config) -> f64 {
+        let keys = match config {
+            Config::Scan { keys, .. } => Some(keys / 4),
+            _ => config.keys(),
+        };
+        cost::relative(config, &self.shape, Spent { exact: self.shape.share(keys), scanned: 1.0 })
     }
 
     /// The cost as far as it is known before a trial.
