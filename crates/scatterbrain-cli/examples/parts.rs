@@ -93,6 +93,19 @@ fn supports(budget: usize, causal: bool) -> Result<Vec<(String, Arc<dyn Support>
             Arc::new(Best { of: Arc::new(blocks), keys }),
         ));
     }
+    for (name, kind) in [
+        ("4 bits", Sketched::FourBits),
+        ("64 signs", Sketched::Signs(64)),
+        ("256 signs", Sketched::Signs(256)),
+    ] {
+        for factor in [1, 2, 4, 8] {
+            let sketch = Sketch { kind, keys: factor * keys };
+            list.push((
+                format!("{factor} times the keys by {name}, the best of them"),
+                Arc::new(Best { of: Arc::new(sketch), keys }),
+            ));
+        }
+    }
     for factor in [2, 4, 8] {
         let clusters = ClusteredSupport::new(factor * keys, centroids(budget)?)?;
         list.push((
@@ -249,6 +262,95 @@ impl Select for Prepared<'_> {
             let most = self.rule.keys.saturating_sub(part.len());
             let best = self.fine.best(&self.rule, &self.head, query, blocks, most);
             selection.lists[r].extend(best.into_iter().chain(part).map(|j| j as u32));
+        }
+    }
+}
+
+/// How keys are remembered.
+#[derive(Debug, Clone, Copy)]
+enum Sketched {
+    /// Every column in steps of a seventh of the row's largest; queries as they are.
+    FourBits,
+    /// The signs of products with so many directions, of keys less their mean and of queries, and the keys' norms.
+    Signs(usize),
+}
+
+/// The keys of the largest logits as sketches have them.
+#[derive(Debug, Clone, Copy)]
+struct Sketch {
+    kind: Sketched,
+    keys: usize,
+}
+
+impl Support for Sketch {
+    fn prepare<'a>(&'a self, head: &Head<'a>) -> scatterbrain_attention::Result<Box<dyn Select + 'a>> {
+        let (count, d) = (head.mask.length(), head.key.cols());
+        let mean: Vec<f32> =
+            (0..d).map(|c| (0..count).map(|j| head.key.row(j)[c]).sum::<f32>() / count as f32).collect();
+        let keys = (0..count).map(|j| head.key.row(j));
+        let (directions, rows, norms) = match self.kind {
+            Sketched::FourBits => {
+                let coarse = keys.map(|key| {
+                    let step = key.iter().fold(0.0, |top: f32, x| top.max(x.abs())) / 7.0;
+                    key.iter().map(|x| if step > 0.0 { (x / step).round() * step } else { 0.0 }).collect()
+                });
+                (None, coarse.collect(), vec![1.0; count])
+            }
+            Sketched::Signs(bits) => {
+                let directions = Projection::sample(ProjectionKind::Orthogonal, bits, d, Seed(4))?;
+                let centred: Vec<Vec<f32>> =
+                    keys.map(|key| key.iter().zip(&mean).map(|(x, m)| x - m).collect()).collect();
+                let norm = |key: &Vec<f32>| key.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let norms = centred.iter().map(norm).collect();
+                (Some(directions.clone()), centred.iter().map(|key| signs(&directions, key)).collect(), norms)
+            }
+        };
+        Ok(Box::new(PreparedSketch { rows, norms, directions, keys: self.keys, sign: head.scale.signum() }))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::SelectionSeesFuture
+    }
+}
+
+fn signs(directions: &Projection, row: &[f32]) -> Vec<f32> {
+    let product = |w: usize| directions.matrix().row(w).iter().zip(row).map(|(w, x)| w * x).sum::<f32>();
+    (0..directions.rows()).map(|w| product(w).signum()).collect()
+}
+
+struct PreparedSketch {
+    rows: Vec<Vec<f32>>,
+    norms: Vec<f32>,
+    directions: Option<Projection>,
+    keys: usize,
+    sign: f32,
+}
+
+impl PreparedSketch {
+    /// A number that grows with the logit.
+    fn score(&self, query: &[f32], key: usize) -> f32 {
+        let product = query.iter().zip(&self.rows[key]).map(|(q, k)| q * k).sum::<f32>();
+        self.sign
+            * match &self.directions {
+                None => product,
+                // A sign differs with a probability of angle/π.
+                Some(directions) => {
+                    let differ = 0.5 * (1.0 - product / directions.rows() as f32);
+                    self.norms[key] * (std::f32::consts::PI * differ).cos()
+                }
+            }
+    }
+}
+
+impl Select for PreparedSketch {
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        for (r, &i) in tile.rows.iter().enumerate() {
+            let row = tile.query.row(r);
+            let query = self.directions.as_ref().map_or_else(|| row.to_vec(), |directions| signs(directions, row));
+            let mut scored: Vec<(f32, u32)> =
+                tile.mask.range(i as usize).map(|j| (self.score(&query, j), j as u32)).collect();
+            scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+            selection.lists[r].extend(scored.into_iter().take(self.keys).map(|(_, j)| j));
         }
     }
 }
