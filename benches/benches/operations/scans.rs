@@ -27,7 +27,7 @@ pub(crate) fn codes(criterion: &mut Criterion) {
     let codes: Vec<u8> = codes.iter().map(|code| (code + kernel::KEY_CODE) as u8).collect();
     let mut out = vec![0.0; KEYS * PANEL];
     at_every_level(criterion, "scan", &sizes, PANEL * KEYS * HEAD_DIM, |level| {
-        kernel::scan(level, black_box(&query), &codes, &scales, &mut out);
+        kernel::scan(level, black_box(&query), &codes, &scales, &[0.0; PANEL], &mut out);
         black_box(&mut out);
     });
 }

@@ -93,11 +93,9 @@ fn supports(budget: usize, causal: bool) -> Result<Vec<(String, Arc<dyn Support>
             Arc::new(Best { of: Arc::new(blocks), keys }),
         ));
     }
-    for (name, kind) in [
-        ("4 bits", Sketched::FourBits),
-        ("64 signs", Sketched::Signs(64)),
-        ("256 signs", Sketched::Signs(256)),
-    ] {
+    for (name, kind) in
+        [("4 bits", Sketched::FourBits), ("64 signs", Sketched::Signs(64)), ("256 signs", Sketched::Signs(256))]
+    {
         for factor in [1, 2, 4, 8] {
             let sketch = Sketch { kind, keys: factor * keys };
             list.push((

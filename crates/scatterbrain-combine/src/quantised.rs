@@ -33,7 +33,7 @@ impl QuantisedLogits {
         scaled.iter_mut().zip(scales).for_each(|(scaled, s)| *scaled = s * self.scale);
         let query = QueryCodes::new(codes, self.width, &scaled[..scales.len()]);
         let codes = &self.keys[keys.start * self.width..keys.end * self.width];
-        scan(self.level, &query, codes, &self.scales[keys.clone()], out);
+        scan(self.level, &query, codes, &self.scales[keys.clone()], &[0.0; PANEL], out);
     }
 }
 

@@ -16,17 +16,40 @@ use scatterbrain_hash::QuantisedRows;
 /// Weights of 2^x in lower precision, and sums in f32.
 const RELATIVE: f64 = 1e-3;
 
+/// c_j of every key.
+fn centres(key: Matrix<'_>, mask: &HeadMask<'_>) -> Vec<Vec<f32>> {
+    let mean = |count: usize| {
+        // Of every so manyth key.
+        let keys: Vec<usize> = (0..count).step_by(count.div_ceil(256).max(1)).collect();
+        let sum = |c: usize| keys.iter().map(|&j| f64::from(key.row(j)[c])).sum::<f64>();
+        (0..key.cols()).map(|c| if count > 0 { (sum(c) / keys.len() as f64) as f32 } else { 0.0 }).collect::<Vec<_>>()
+    };
+    let length = mask.length();
+    (0..key.rows())
+        .map(|j| match () {
+            () if mask.is_dense() => mean(length),
+            // The largest of 96, 192, 384, … that is at most j.
+            () if mask.is_causal() => mean(if j < 96 { 0 } else { 96 << (j / 96).ilog2() }),
+            () => mean(0),
+        })
+        .collect()
+}
+
 /// w_ij of one head, 0 where hidden, each row over its largest.
 fn weights(query: Matrix<'_>, key: Matrix<'_>, scale: f32, mask: &HeadMask<'_>) -> Vec<f64> {
-    let level = Level::scalar();
-    let (q, k) = (QuantisedRows::new(level, query, 127).unwrap(), QuantisedRows::new(level, key, 63).unwrap());
+    let (level, centres) = (Level::scalar(), centres(key, mask));
+    let centred: Vec<f32> =
+        (0..key.rows()).flat_map(|j| key.row(j).iter().zip(&centres[j]).map(|(k, c)| k - c)).collect();
+    let centred = Matrix::new("centred", &centred, key.rows(), key.cols()).unwrap();
+    let (q, k) = (QuantisedRows::new(level, query, 127).unwrap(), QuantisedRows::new(level, centred, 63).unwrap());
     let mut weights = Vec::new();
     for i in 0..mask.n() {
-        let logit = |j: usize| {
+        let logit_of = |j: usize| {
             let products = q.row(i).iter().zip(k.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b));
             products.sum::<f64>() * f64::from(q.scales()[i]) * f64::from(k.scales()[j]) * f64::from(scale)
+                + logit(query.row(i), &centres[j], scale)
         };
-        let logits: Vec<_> = (0..mask.m()).map(|j| mask.sees(i, j).then(|| logit(j))).collect();
+        let logits: Vec<_> = (0..mask.m()).map(|j| mask.sees(i, j).then(|| logit_of(j))).collect();
         let top = logits.iter().flatten().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         weights.extend(logits.iter().map(|x| x.map_or(0.0, |x| (x - top).exp())));
     }
@@ -135,6 +158,62 @@ proptest! {
         case.spread = case.spread.min(3.0);
         check(&case, 1.0 / share as f32, most, window);
     }
+}
+
+/// Epochs of a causal mask, of which small cases have the first alone.
+#[test]
+fn entries_of_long_inputs() {
+    for (n, m, window) in [(700, 800, None), (390, 390, Some(20))] {
+        let case = Case { n, m, d: 8, scale: 0.5, causal: true, ..Case::plain() };
+        check(&case, 1.0 / 64.0, 127, window);
+    }
+}
+
+/// What all keys have in common takes no range of their codes; under a causal mask from the second epoch on.
+#[test]
+fn a_common_part_of_keys_costs_nothing() {
+    let (n, d) = (768, 32);
+    let normals = |part| Seed(8).stream(part).normals(n * d);
+    let (query, key, value) = (normals(0), normals(1), normals(2));
+    let error = |shift: f32, causal: bool, far: ScanBackground| {
+        let key: Vec<f32> = key.iter().enumerate().map(|(at, x)| x + shift * (at % d) as f32 / d as f32).collect();
+        let [q, k, v] = [&query, &key, &value].map(|data| Tensor::f32("input", data, [1, 1, n, d]).unwrap());
+        let mask = Mask { causal, ..Mask::default() };
+        let run = |method: &Method| attend(&q, &k, &v, &mask, method, &Options::default()).unwrap().output;
+        let (got, want) = (run(&Method::low_rank(far)), run(&Method::exact()));
+        let square = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+        let off = square(&mut got[192 * d..].iter().zip(&want[192 * d..]).map(|(a, b)| a - b));
+        (off / square(&mut want[192 * d..].iter().copied())).sqrt()
+    };
+    let far = ScanBackground::new(1.0 / 64.0).unwrap();
+    for causal in [false, true] {
+        let (plain, shifted) = (error(0.0, causal, far), error(30.0, causal, far));
+        // Early keys of a causal input have the common part in their codes.
+        let few = if causal { 5.0 } else { 1.2 };
+        assert!(shifted < few * plain, "{causal} {shifted} {plain}");
+        // Beside clusters keys are as they are.
+        let uncentred = error(30.0, causal, far.with_skip(1e-30).unwrap());
+        assert!(uncentred > 4.0 * plain, "{causal} {uncentred} {shifted} {plain}");
+    }
+}
+
+/// Means are of keys that every row with their codes sees.
+#[test]
+fn later_tokens_change_no_mean() {
+    let (n, d, kept) = (900, 16, 770);
+    let normals = |part| Seed(9).stream(part).normals(n * d);
+    let data = [0, 1, 2].map(normals);
+    let run = |later: f32| {
+        let changed = data.each_ref().map(|data| {
+            data.iter().enumerate().map(|(at, x)| if at < kept * d { *x } else { later * x }).collect::<Vec<f32>>()
+        });
+        let [q, k, v] = changed.each_ref().map(|data| Tensor::f32("input", data, [1, 1, n, d]).unwrap());
+        let method = Method::low_rank(ScanBackground::new(1.0 / 32.0).unwrap());
+        attend(&q, &k, &v, &Mask::causal(), &method, &Options::default()).unwrap().output
+    };
+    let (before, after) = (run(1.0), run(-7.0));
+    assert!(before[..kept * d].iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()));
+    assert_ne!(before[kept * d..], after[kept * d..]);
 }
 
 /// At a small share the output is that of exact attention but for codes of the scan.

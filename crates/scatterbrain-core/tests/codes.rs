@@ -68,8 +68,11 @@ proptest! {
             let (k, k_scales) = quantise(&key, kernel::KEY_CODE)?;
             let (k, k_scales) = (&k[..keys * width], &k_scales[..keys]);
             let bytes: Vec<u8> = k.iter().map(|c| (c + kernel::KEY_CODE) as u8).collect();
-            let mut out = vec![f32::NAN; keys * PANEL];
-            kernel::scan(level, &kernel::QueryCodes::new(&q, width, &q_scales), &bytes, k_scales, &mut out);
+            let codes = kernel::QueryCodes::new(&q, width, &q_scales);
+            let (mut out, mut shifted) = (vec![f32::NAN; keys * PANEL], vec![f32::NAN; keys * PANEL]);
+            kernel::scan(level, &codes, &bytes, k_scales, &[0.0; PANEL], &mut out);
+            let offsets: [f32; PANEL] = std::array::from_fn(|r| (r as f32 - 5.0) * 0.37);
+            kernel::scan(level, &codes, &bytes, k_scales, &offsets, &mut shifted);
             for j in 0..keys {
                 for r in 0..PANEL {
                     let pair = |c: usize| i64::from(q[r * width + c]) * i64::from(k[j * width + c]);
@@ -77,9 +80,13 @@ proptest! {
                     prop_assert!(sum.abs() < 1 << 15, "{sum}");
                     let want = if r < lanes { sum as f32 * q_scales[r] * k_scales[j] } else { 0.0 };
                     prop_assert_eq!(out[j * PANEL + r], want, "{} at {}, {}", level.name(), j, r);
+                    // The sum is rounded once or twice.
+                    let off = (f64::from(shifted[j * PANEL + r]) - f64::from(want) - f64::from(offsets[r])).abs();
+                    prop_assert!(shifted[j * PANEL + r] == want || off <= 1.3e-7 * f64::from(want.abs() + offsets[r].abs()), "{} at {}, {}", level.name(), j, r);
                 }
             }
-            let bits = (q, out.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            // A zero has either sign.
+            let bits = (q, out.iter().map(|x| (x + 0.0).to_bits()).collect::<Vec<_>>());
             if let Some(before) = before.replace(bits.clone()) {
                 prop_assert_eq!(before, bits);
             }
@@ -103,7 +110,7 @@ fn rows_of_all_magnitudes_have_finite_scores() {
             let (k, k_scale) = quantise(key, kernel::KEY_CODE);
             let mut out = [f32::NAN; PANEL];
             let bytes = k.map(|code| (code + kernel::KEY_CODE) as u8);
-            kernel::scan(level, &kernel::QueryCodes::new(&q, 64, &q_scale), &bytes, &k_scale, &mut out);
+            kernel::scan(level, &kernel::QueryCodes::new(&q, 64, &q_scale), &bytes, &k_scale, &[0.0; PANEL], &mut out);
             assert!(out.iter().all(|x| !x.is_nan()), "{}: {query:e} {key:e} {out:?}", level.name());
         }
     }
@@ -127,14 +134,14 @@ fn rows_of_all_magnitudes_have_finite_scores() {
 #[should_panic(expected = "out")]
 fn scans_into_parts_of_a_panel_row_are_refused() {
     let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
-    kernel::scan(Level::detect(), &query, &[63; 4], &[1.0], &mut [0.0; PANEL + 3]);
+    kernel::scan(Level::detect(), &query, &[63; 4], &[1.0], &[0.0; PANEL], &mut [0.0; PANEL + 3]);
 }
 
 #[test]
 #[should_panic(expected = "keys")]
 fn scans_of_parts_of_a_key_are_refused() {
     let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
-    kernel::scan(Level::detect(), &query, &[63; 6], &[1.0], &mut [0.0; PANEL]);
+    kernel::scan(Level::detect(), &query, &[63; 6], &[1.0], &[0.0; PANEL], &mut [0.0; PANEL]);
 }
 
 #[test]
@@ -170,7 +177,7 @@ fn partial_sums_may_exceed_sixteen_bits() {
     for level in Level::available() {
         let codes = kernel::QueryCodes::new(&query, 32, &[1.0]);
         let mut out = [0.0; PANEL];
-        kernel::scan(level, &codes, &key, &[2.0], &mut out);
+        kernel::scan(level, &codes, &key, &[2.0], &[0.0; PANEL], &mut out);
         assert_eq!(out[0], 2.0 * 63.0 * 127.0, "{}", level.name());
     }
 }

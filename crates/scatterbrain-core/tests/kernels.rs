@@ -386,6 +386,17 @@ fn exp2_of_the_softmax_is_within_its_promise() {
     }
 }
 
+#[test]
+fn rows_less_a_row() {
+    let (rows, row) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.5, -1.0, f32::INFINITY]);
+    let rows = Matrix::new("rows", &rows, 2, 3).unwrap();
+    for level in Level::available() {
+        let mut out = [f32::NAN; 6];
+        kernel::subtract_row(level, rows, &row, &mut out);
+        assert_eq!(out, [0.5, 3.0, f32::NEG_INFINITY, 3.5, 6.0, f32::NEG_INFINITY]);
+    }
+}
+
 /// Products of subnormal weights and values take an x86 core a hundred cycles each.
 #[test]
 fn no_weight_is_subnormal() {

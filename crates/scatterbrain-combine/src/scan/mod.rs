@@ -1,9 +1,11 @@
 //! A background from one look at every pair in 8 bits, which also finds the keys that must be exact.
 
+mod centres;
 mod panel;
 mod routes;
 mod store;
 
+use centres::Centres;
 use panel::{Memory, Panel};
 use routes::Routes;
 use scatterbrain_core::kernel::{self, PANEL};
@@ -22,7 +24,9 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// Every visible pair by 8-bit keys, queries and values, and exact where a pair's share of its row is large.
 ///
 /// ```text
-/// w_ij  = exp(scale · q̂_i·k̂_j)                    q̂, k̂ = rows rounded to 8 and 7 bits, a scale each
+/// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 and 7 bits, a scale each row
+/// c_j   = the mean key where every row sees every key;  under a causal mask, from key 96 on, the mean of the first 96·2^e,
+///         no more than j;  else 0
 /// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
 /// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
 /// ŵ_ij σ_j = multiples of share · Σ_j w_ij σ_j / most, rounded with dither;  v̂_j = round(127 v_j/σ_j) σ_j/127
@@ -30,7 +34,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 ///
 /// So at most 2/share keys of a row are exact, few on rows that are spread or that a few keys rule, and what is rounded
 /// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
-/// decide what is heavy. A row depends on its own pairs alone: strictly causal.
+/// decide what is heavy. A row depends on its own pairs and on keys before them: strictly causal.
 ///
 /// A weight from 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
 ///
@@ -152,7 +156,9 @@ impl Background for ScanBackground {
         Ok(Box::new(match known {
             Some(store) if self.skip == 0.0 => Scan::new(self, keys, store, None),
             _ => {
-                let codes = Codes::new(keys)?;
+                // A cluster holds keys of several epochs.
+                let centres = if self.skip > 0.0 { Centres::none() } else { Centres::new(keys) };
+                let codes = Codes::new(keys, centres)?;
                 let routes = if self.skip > 0.0 { Routes::new(keys, &codes)? } else { None };
                 let store = if routes.as_ref().is_some_and(Routes::hold_all) { codes.none() } else { codes.in_order() };
                 Scan::new(self, keys, Arc::new(store), routes)
@@ -233,7 +239,7 @@ impl Summary for Scan<'_> {
     }
 
     fn share(&self) -> Option<Shared> {
-        self.routes.is_none().then(|| self.store.clone() as Shared)
+        (self.skip == 0.0).then(|| self.store.clone() as Shared)
     }
 }
 

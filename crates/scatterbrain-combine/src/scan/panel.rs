@@ -66,6 +66,8 @@ struct Work<'s, 'a> {
     /// Keys that are exact already, of each row; none where the support is empty.
     taken: &'s [&'s [u32]],
     query: QueryCodes,
+    /// Of the centres of the keys in order, `[epochs][PANEL]`.
+    offsets: Vec<[f32; PANEL]>,
     route: Option<Route<'s>>,
     memory: &'s mut Memory,
     whole: Whole,
@@ -86,8 +88,10 @@ impl Panel {
         let common = tile.rows[rows.clone()].iter().map(|&i| tile.mask.range(i as usize).end).min().unwrap_or(0);
         let route = scan.routes.as_ref().and_then(|routes| routes.at(common));
         let query = codes(scan, tile, rows.clone());
+        let factor = scan.scale * LOG2_E;
+        let offsets = scan.store.centres.offsets(scan.level, tile.query, rows.clone(), factor, hull.end);
         let whole = Whole { running: Running::default(), sized: [0.0; PANEL] };
-        let mut work = Work { scan, tile, rows, taken, query, route, memory, whole, scanned: [0; PANEL] };
+        let mut work = Work { scan, tile, rows, taken, query, offsets, route, memory, whole, scanned: [0; PANEL] };
         work.weigh_in_order(hull);
         work.weigh_clusters();
         work.sum(heavy)
@@ -111,7 +115,7 @@ impl<'s> Work<'s, '_> {
         let keys = if hull.end > start { start..hull.end.next_multiple_of(QUAD) } else { start..start };
         self.memory.pieces.clear();
         self.memory.weights.resize(self.memory.weights.len().max(keys.len() * PANEL), 0.0);
-        for places in chunks(&keys) {
+        for places in chunks(&keys).flat_map(|chunk| scan.store.centres.parts(chunk)) {
             let rows = self.rows.clone();
             let fraction = places.start;
             self.weigh(false, places, fraction, |places, scores| hide(scan.level, tile, &rows, places, scores));
@@ -168,7 +172,9 @@ impl<'s> Work<'s, '_> {
         let weights = &mut self.memory.weights;
         weights.resize(weights.len().max((at + places.len()) * PANEL), 0.0);
         let scores = &mut weights[at * PANEL..(at + places.len()) * PANEL];
-        kernel::scan(level, &self.query, store.keys(&places), &store.key_scales[places.clone()], scores);
+        // Beside clusters keys are as they are.
+        let offsets = if clustered { &[0.0; PANEL] } else { &self.offsets[store.centres.epoch(places.start)] };
+        kernel::scan(level, &self.query, store.keys(&places), &store.key_scales[places.clone()], offsets, scores);
         hide(&places, scores);
         let Whole { running, sized } = &mut self.whole;
         kernel::coarse_softmax(level, scores, &store.value_sizes[places.clone()], running, sized);

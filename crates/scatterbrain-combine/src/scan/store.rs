@@ -1,8 +1,9 @@
 //! Keys and values of a head in bytes, in one order or another.
 
+use super::centres::Centres;
 use scatterbrain_core::kernel::{CodeRows, KEY_CODE, QUAD};
 use scatterbrain_core::tile::KeyHead;
-use scatterbrain_core::{Level, Matrix, Result};
+use scatterbrain_core::{Level, Result};
 use scatterbrain_hash::QuantisedRows;
 use std::ops::Range;
 
@@ -15,6 +16,8 @@ pub(super) struct Store {
     pub(super) values: CodeRows,
     /// max_c |v_jc|.
     pub(super) value_sizes: Vec<f32>,
+    /// What keys were taken from before they were rounded.
+    pub(super) centres: Centres,
 }
 
 impl Store {
@@ -33,22 +36,18 @@ pub(super) struct Codes {
     value_width: usize,
     value_columns: usize,
     value_sizes: Vec<f32>,
+    centres: Centres,
     level: Level,
 }
 
 impl Codes {
-    /// Of the valid keys.
-    pub(super) fn new(head: &KeyHead<'_>) -> Result<Self> {
-        let length = head.mask.length();
-        let quantised = |rows: Matrix<'_>, most: i8, products: bool| match (length, products) {
-            (0, _) => Ok((Vec::new(), Vec::new())),
-            (_, true) => QuantisedRows::new(head.level, rows.head_rows(length), most).map(QuantisedRows::into_parts),
-            (_, false) => {
-                QuantisedRows::whole_range(head.level, rows.head_rows(length), most).map(QuantisedRows::into_parts)
-            }
+    /// Of the valid keys, less `centres`.
+    pub(super) fn new(head: &KeyHead<'_>, centres: Centres) -> Result<Self> {
+        let (keys, key_scales) = centres.codes(head)?;
+        let (values, scales) = match head.mask.length() {
+            0 => (Vec::new(), Vec::new()),
+            length => QuantisedRows::whole_range(head.level, head.value.head_rows(length), i8::MAX)?.into_parts(),
         };
-        let (keys, key_scales) = quantised(head.key, KEY_CODE, true)?;
-        let (values, scales) = quantised(head.value, i8::MAX, false)?;
         Ok(Self {
             keys,
             key_scales,
@@ -57,6 +56,7 @@ impl Codes {
             value_width: head.value.cols().next_multiple_of(QUAD),
             value_columns: head.value.cols(),
             value_sizes: scales.iter().map(|scale| scale * f32::from(i8::MAX)).collect(),
+            centres,
             level: head.level,
         })
     }
@@ -73,7 +73,7 @@ impl Codes {
         };
         let values = CodeRows::new(self.level, &self.values, self.value_width, self.value_columns);
         let (key_scales, value_sizes) = (pad(&self.key_scales), pad(&self.value_sizes));
-        Store { keys, key_scales, width: self.width, values, value_sizes }
+        Store { keys, key_scales, width: self.width, values, value_sizes, centres: self.centres.clone() }
     }
 
     /// No key.
@@ -96,7 +96,7 @@ impl Codes {
             (key_scales[at], value_sizes[at]) = (self.key_scales[key], self.value_sizes[key]);
         }
         let values = CodeRows::new(self.level, &values, value_width, self.value_columns);
-        Store { keys, key_scales, width, values, value_sizes }
+        Store { keys, key_scales, width, values, value_sizes, centres: self.centres.clone() }
     }
 
     /// max_c |v_jc| of every key.

@@ -1,8 +1,8 @@
 //! Approximate scores of a panel of quantised queries with quantised keys.
 //!
 //! Micro-kernel: up to six keys × sixteen queries, four columns a step, as in [`super::product()`]; four bytes of a key
-//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores are the same
-//! to the bit at every level.
+//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores without offsets are
+//! the same to the bit at every level.
 
 use super::product::apart;
 use super::{PANEL, QUAD};
@@ -50,9 +50,9 @@ impl QueryCodes {
     }
 }
 
-/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j]`, where the sum over even and
-/// that over odd pairs of columns each fit in 16 bits; partial sums need not. Of sums that do not fit, some levels keep 16
-/// bits alone.
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j] + offsets[r]`, where the sum over
+/// even and that over odd pairs of columns each fit in 16 bits; partial sums need not. Of sums that do not fit, some levels
+/// keep 16 bits alone.
 ///
 /// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) within [`super::product_limit`] have sums that fit.
 /// Factors are applied from the left: a sum times the query's scale that exceeds f32 is infinite whatever the key's scale.
@@ -60,42 +60,43 @@ impl QueryCodes {
 /// # Panics
 /// If `keys` has not as many bytes a key as `query` has columns, or one of them exceeds 127 (in debug builds), or `out`
 /// has not a panel row a key.
-pub fn scan(level: Level, query: &QueryCodes, keys: &[u8], scales: &[f32], out: &mut [f32]) {
+pub fn scan(level: Level, query: &QueryCodes, keys: &[u8], scales: &[f32], offsets: &[f32; PANEL], out: &mut [f32]) {
     assert_eq!(keys.len(), scales.len() * query.panel.len() * QUAD, "keys");
     assert_eq!(out.len(), scales.len() * PANEL, "out");
     debug_assert!(keys.iter().all(|&k| k <= 127), "seven bits");
     let (out, quads) = (out.as_chunks_mut().0, keys.as_chunks().0);
-    level.run_quads(Scan { query, keys: quads, scales, out });
+    level.run_quads(Scan { query, keys: quads, scales, offsets, out });
 }
 
 struct Scan<'a> {
     query: &'a QueryCodes,
     keys: &'a [[u8; QUAD]],
     scales: &'a [f32],
+    offsets: &'a [f32; PANEL],
     out: &'a mut [[f32; PANEL]],
 }
 
 impl WithQuads for Scan<'_> {
     #[inline(always)]
     fn run<S: Simd, Q: Quads>(self, simd: S, quads: Q) {
-        let Self { query, keys, scales, out } = self;
+        let Self { query, keys, scales, offsets, out } = self;
         let width = query.panel.len();
         each_share!(out.len(), |at, N| {
             let rows = apart(std::array::from_fn::<_, N, _>(|o| &keys[(at + o) * width..][..width]));
             let sums = quads.dots(&query.panel, rows, &query.start);
             let scales: &[f32; N] = scales[at..].first_chunk().expect("scales of the keys");
             let out: &mut [_; N] = out[at..].first_chunk_mut().expect("scores of the keys");
-            scale::<S, N>(simd, &sums, &query.scales, scales, out);
+            scale::<S, N>(simd, &sums, [&query.scales, offsets], scales, out);
         });
     }
 }
 
-/// `out[j][r] = sums[j][r] · lanes[r] · scales[j]`.
+/// `out[j][r] = sums[j][r] · lanes[r] · scales[j] + offsets[r]`.
 #[inline(always)]
 fn scale<S: Simd, const N: usize>(
     simd: S,
     sums: &[[i32; PANEL]; N],
-    lanes: &[f32; PANEL],
+    [lanes, offsets]: [&[f32; PANEL]; 2],
     scales: &[f32; N],
     out: &mut [[f32; PANEL]; N],
 ) {
@@ -105,9 +106,10 @@ fn scale<S: Simd, const N: usize>(
             *x = *sum as f32;
         }
         let scale = simd.splat_f32s(*scale);
-        let lanes = S::as_simd_f32s(lanes).0.iter().zip(S::as_simd_f32s(&numbers).0);
-        for (out, (lane, x)) in S::as_mut_simd_f32s(out).0.iter_mut().zip(lanes) {
-            *out = simd.mul_f32s(simd.mul_f32s(*x, *lane), scale);
+        let lanes = S::as_simd_f32s(lanes).0.iter().zip(S::as_simd_f32s(offsets).0);
+        let terms = S::as_simd_f32s(&numbers).0.iter().zip(lanes);
+        for (out, (x, (lane, offset))) in S::as_mut_simd_f32s(out).0.iter_mut().zip(terms) {
+            *out = simd.mul_add_e_f32s(simd.mul_f32s(*x, *lane), scale, *offset);
         }
     }
 }
