@@ -136,7 +136,7 @@ pub(crate) struct RequestOptions {
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) effort: Option<f64>,
 
-    /// How many times less than the error asked for a bound must be [default: 1; 1.3 where a plan serves other inputs too]
+    /// How many times less than the error asked for a bound must be [default: 1; 1.5 where a plan serves other inputs too]
     #[arg(long, value_name = "TIMES", value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) margin: Option<f64>,
 }

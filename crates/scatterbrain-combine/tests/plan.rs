@@ -211,9 +211,9 @@ fn a_margin_is_kept() {
         let options = PlanOptions { request: Request::Error(0.1), seed: Some(SEED), margin, ..PlanOptions::default() };
         data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default()))
     };
-    assert_eq!(with(None), with(Some(1.3)));
+    assert_eq!(with(None), with(Some(1.5)));
     let mut before = 0.0;
-    for margin in [4.0, 1.3, 1.0] {
+    for margin in [4.0, 1.5, 1.0] {
         let planned = with(Some(margin)).unwrap();
         assert_eq!(planned.request, Request::Error(0.1));
         assert!(planned.heads.iter().all(|head| head.error_bound * margin <= 0.1), "{margin}: {planned:?}");
