@@ -272,6 +272,20 @@ pub(super) const FAULTS: &[Fault] = &[
         "",
     ),
     fault(
+        "budgets-that-try-all-there-is",
+        COMBINE,
+        "crates/scatterbrain-combine/src/plan/planner.rs",
+        "            if cost > effort.left && !first {\n",
+        "            if cost < 0.0 {\n",
+    ),
+    fault(
+        "means-of-keys-know-later-ones",
+        COMBINE,
+        "crates/scatterbrain-combine/src/scan/centres.rs",
+        "centres.means.push(mean(head.key, start));",
+        "centres.means.push(mean(head.key, length));",
+    ),
+    fault(
         "windows-far-apart-lose-their-sinks",
         BLOCKS,
         "crates/scatterbrain-blocks/src/window.rs",

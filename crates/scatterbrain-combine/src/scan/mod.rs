@@ -26,7 +26,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// ```text
 /// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 and 7 bits, a scale each row
 /// c_j   = the mean key where every row sees every key;  under a causal mask, from key 96 on, the mean of the first 96·2^e,
-///         no more than j;  else 0
+///         no more than j;  else 0.  Of more than 256 keys every so manyth is taken.
 /// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
 /// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
 /// ŵ_ij σ_j = multiples of share · Σ_j w_ij σ_j / most, rounded with dither;  v̂_j = round(127 v_j/σ_j) σ_j/127
@@ -38,9 +38,9 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 ///
 /// A weight from 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
 ///
-/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c|/(63·√12) and
-/// s·|k|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more than 1,
-/// and only what is heavy is right.
+/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(63·√12) and
+/// s·|k − c|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more
+/// than 1, and only what is heavy is right.
 ///
 /// # Cost
 /// A pair takes a fourth of an exact one in the scan, a fourth in the sums, and some ten operations between; a head's
