@@ -29,7 +29,9 @@ fn centres(key: Matrix<'_>, mask: &HeadMask<'_>) -> Vec<Vec<f32>> {
         .map(|j| match () {
             () if mask.is_dense() => mean(length),
             // The largest of 96, 192, 384, … that is at most j.
-            () if mask.is_causal() => mean(if j < 96 { 0 } else { 96 << (j / 96).ilog2() }),
+            () if mask.is_causal() && !mask.has_window() && !mask.has_boolean() => {
+                mean(if j < 96 { 0 } else { 96 << (j / 96).ilog2() })
+            }
             () => mean(0),
         })
         .collect()

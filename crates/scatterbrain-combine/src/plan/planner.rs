@@ -289,14 +289,17 @@ impl Planner<'_> {
     }
 
     /// Places of all configurations: of each family first the one that the request pays best, scans before others since they
-    /// mostly err least, then its neighbours.
+    /// mostly err least, then its neighbours. What it does not pay comes after them, the cheapest first.
     fn order(&self) -> Vec<(usize, usize)> {
         let pays = |config: &Config| matches!(self.request, Request::Time(time) if self.expected_cost(*config) <= time);
         let mut places = Vec::new();
         for (f, Family { configs, .. }) in self.families.iter().enumerate() {
             let best = configs.iter().rposition(pays);
             let scans = configs.iter().all(|config| matches!(config, Config::Scan { .. }));
-            let rank = |at: usize| (at.abs_diff(best.unwrap_or(0)), best.is_none(), !scans);
+            let rank = |at: usize| match (best, self.request) {
+                (None, Request::Time(_)) => (at, true, (1e6 * self.expected_cost(configs[at])) as u64),
+                (best, _) => (at.abs_diff(best.unwrap_or(0)), false, u64::from(!scans)),
+            };
             places.extend((0..configs.len()).map(|at| (rank(at), f, at)));
         }
         places.sort_unstable();

@@ -19,7 +19,7 @@ const AVERAGED: usize = 256;
 ///
 /// ```text
 /// every row sees every key:   one epoch, c = mean of all keys
-/// under a causal mask:        epochs start at 0, 96, 192, 384, …;  c = mean of the keys before, 0 in the first
+/// under a causal mask alone:  epochs start at 0, 96, 192, 384, …;  c = mean of the keys before, 0 in the first
 /// else, and beside clusters:  one epoch, c = 0
 /// mean of k keys:             that of every ⌈k/256⌉th of them
 /// ```
@@ -32,14 +32,14 @@ pub(super) struct Centres {
 }
 
 impl Centres {
-    /// Of the valid keys. Under other masks a row may not know of the keys that it does not see.
+    /// Of the valid keys. Under other masks the mean would be of keys that a row does not see, however large they are.
     pub(super) fn new(head: &KeyHead<'_>) -> Self {
         let length = head.mask.length();
         if head.mask.is_dense() && !head.boolean && length > 0 {
             return Self { starts: vec![0], means: vec![mean(head.key, length)] };
         }
         let mut centres = Self::none();
-        if head.mask.is_causal() {
+        if head.mask.is_causal() && !head.mask.has_window() && !head.boolean {
             let later = std::iter::successors(Some(FIRST), |start| Some(2 * start)).take_while(|&start| start < length);
             for start in later {
                 centres.starts.push(start);

@@ -25,7 +25,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 ///
 /// ```text
 /// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 and 7 bits, a scale each row
-/// c_j   = the mean key where every row sees every key;  under a causal mask, from key 96 on, the mean of the first 96·2^e,
+/// c_j   = the mean key where every row sees every key;  under a causal mask alone, from key 96 on, the mean of the first 96·2^e,
 ///         no more than j;  else 0.  Of more than 256 keys every so manyth is taken.
 /// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
 /// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
@@ -36,11 +36,13 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
 /// decide what is heavy. A row depends on its own pairs and on keys before them: strictly causal.
 ///
-/// A weight from 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
+/// A weight from some 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
 ///
 /// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(63·√12) and
 /// s·|k − c|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more
-/// than 1, and only what is heavy is right.
+/// than 1, and only what is heavy is right. A mean that few keys are near, as that of two far groups of keys, makes these
+/// larger; and under a causal mask the first 96 keys are rounded as they are, so that keys whose common part is many times
+/// what they differ by weigh too much or too little beside later ones.
 ///
 /// # Cost
 /// A pair takes a fourth of an exact one in the scan, a fourth in the sums, and some ten operations between; a head's

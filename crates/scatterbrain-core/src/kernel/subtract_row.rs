@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 /// `out[j][c] = rows[j][c] − row[c]`.
 ///
 /// # Panics
-/// If `row` is not a row of `rows`' columns, or `out` not as many of them as there are rows.
+/// If `row` is not a row of `rows`' columns, there are none of these, or `out` is not as many rows as there are.
 pub fn subtract_row(level: Level, rows: Matrix<'_>, row: &[f32], out: &mut [f32]) {
     assert!(row.len() == rows.cols() && out.len() == rows.rows() * row.len(), "rows");
     level.run_wide(SubtractRow { rows, row, out });
