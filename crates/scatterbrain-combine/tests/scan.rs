@@ -22,7 +22,14 @@ fn centres(key: Matrix<'_>, mask: &HeadMask<'_>) -> Vec<Vec<f32>> {
         // Of every so manyth key.
         let keys: Vec<usize> = (0..count).step_by(count.div_ceil(256).max(1)).collect();
         let sum = |c: usize| keys.iter().map(|&j| f64::from(key.row(j)[c])).sum::<f64>();
-        (0..key.cols()).map(|c| if count > 0 { (sum(c) / keys.len() as f64) as f32 } else { 0.0 }).collect::<Vec<_>>()
+        let mean: Vec<f32> =
+            (0..key.cols()).map(|c| if count > 0 { (sum(c) / keys.len() as f64) as f32 } else { 0.0 }).collect();
+        let largest = |from: &[f32]| {
+            let of = |j: &usize| key.row(*j).iter().zip(from).fold(0.0f32, |top, (x, c)| top.max((x - c).abs()));
+            keys.iter().map(|j| f64::from(of(j))).sum::<f64>()
+        };
+        let none = vec![0.0; key.cols()];
+        if largest(&mean) < largest(&none) { mean } else { none }
     };
     let length = mask.length();
     (0..key.rows())

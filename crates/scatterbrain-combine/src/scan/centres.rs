@@ -21,7 +21,7 @@ const AVERAGED: usize = 256;
 /// every row sees every key:   one epoch, c = mean of all keys
 /// under a causal mask alone:  epochs start at 0, 96, 192, 384, …;  c = mean of the keys before, 0 in the first
 /// else, and beside clusters:  one epoch, c = 0
-/// mean of k keys:             that of every ⌈k/256⌉th of them
+/// mean of k keys:             that of every ⌈k/256⌉th of them, 0 unless Σ max|k − c| < Σ max|k| over these
 /// ```
 #[derive(Debug, Clone)]
 pub(super) struct Centres {
@@ -117,13 +117,18 @@ impl Centres {
     }
 }
 
-/// The mean of the first `count` keys.
+/// The mean of the first `count` keys; 0 where it leaves them no smaller, as one that few keys are near.
 fn mean(key: Matrix<'_>, count: usize) -> Vec<f32> {
+    let keys = || (0..count).step_by(count.div_ceil(AVERAGED)).map(|j| key.row(j));
     let mut sums = vec![0.0; key.cols()];
-    let step = count.div_ceil(AVERAGED);
-    for j in (0..count).step_by(step) {
-        sums.iter_mut().zip(key.row(j)).for_each(|(sum, x)| *sum += f64::from(*x));
+    for row in keys() {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
     }
-    let keys = count.div_ceil(step) as f64;
-    sums.iter().map(|sum| (sum / keys) as f32).collect()
+    let mean: Vec<f32> = sums.iter().map(|sum| (sum / keys().len() as f64) as f32).collect();
+    let (mut before, mut after) = (0.0, 0.0);
+    for row in keys() {
+        before += f64::from(row.iter().fold(0.0, |top: f32, x| top.max(x.abs())));
+        after += f64::from(row.iter().zip(&mean).fold(0.0, |top: f32, (x, c)| top.max((x - c).abs())));
+    }
+    if after < before { mean } else { vec![0.0; key.cols()] }
 }
