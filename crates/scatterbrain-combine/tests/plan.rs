@@ -394,6 +394,10 @@ fn budgets_are_looked_at_as_far_as_the_effort_goes() {
         assert!(errors.windows(2).all(|two| two[1] <= two[0]) && errors[4] < errors[0], "{request:?}: {errors:?}");
         assert_eq!(errors[3], errors[4]);
     }
+    // Where nothing is as cheap as was asked, the cheapest is tried, and not exact attention taken.
+    let short = with(Some(0.0), None, Request::Time(1e-3));
+    assert!(short.heads.iter().all(|head| !head.is_fallback()), "{short:?}");
+    assert_eq!(short.cost(), with(None, None, Request::Time(1e-3)).cost());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use scatterbrain_blocks::{WindowSupport, to_dense_mask};
 use scatterbrain_combine::{Method, Options, ScanBackground, attend, dense_matrix};
 use scatterbrain_core::tile::Head;
-use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Seed, Tensor};
+use scatterbrain_core::{HeadMask, Level, Mask, MaskTensor, Matrix, Seed, Tensor, Window};
 use scatterbrain_hash::QuantisedRows;
 
 /// Weights of 2^x in lower precision, and sums in f32.
@@ -223,6 +223,57 @@ fn later_tokens_change_no_mean() {
     let (before, after) = (run(1.0), run(-7.0));
     assert!(before[..kept * d].iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert_ne!(before[kept * d..], after[kept * d..]);
+}
+
+/// A key that no row sees has no part in a mean, however large it is.
+#[test]
+fn hidden_keys_change_nothing() {
+    let (n, d, hidden) = (400, 16, 3);
+    let data = [0, 1, 2].map(|part| Seed(10).stream(part).normals(n * d));
+    let seen: Vec<u8> = (0..n * n).map(|at| u8::from(at % n != hidden)).collect();
+    let window = Some(Window { left: 200, right: 0, align: Default::default() });
+    let boolean = Some(MaskTensor::new(&seen, [1, 1, n, n]).unwrap());
+    for (mask, first) in [
+        (Mask { causal: true, window, ..Mask::default() }, hidden + 201),
+        (Mask { window, ..Mask::default() }, hidden + 201),
+        (Mask { causal: true, allowed: boolean, ..Mask::default() }, 0),
+        (Mask { allowed: boolean, ..Mask::default() }, 0),
+    ] {
+        let run = |size: f32| {
+            let mut key = data[1].clone();
+            key[hidden * d..(hidden + 1) * d].iter_mut().for_each(|x| *x *= size);
+            let [q, k, v] = [&data[0], &key, &data[2]].map(|data| Tensor::f32("input", data, [1, 1, n, d]).unwrap());
+            let method = Method::low_rank(ScanBackground::new(1.0 / 32.0).unwrap());
+            attend(&q, &k, &v, &mask, &method, &Options::default()).unwrap().output[first * d..].to_vec()
+        };
+        let (before, after) = (run(1.0), run(1e4));
+        assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "{mask:?}");
+    }
+}
+
+/// One key far from all others moves their mean; what moves it is left where it is.
+#[test]
+fn an_outlier_spoils_no_mean() {
+    let (n, d) = (600, 32);
+    let data = [0, 1, 2].map(|part| Seed(11).stream(part).normals(n * d));
+    let error = |far: f32, causal: bool| {
+        // Queries know nothing of the last column, in which the first key lies far away.
+        let [mut query, mut key, value] = data.clone();
+        query.iter_mut().skip(d - 1).step_by(d).for_each(|x| *x = 0.0);
+        // It is nothing else: what its own codes lose is another matter.
+        key[..d].fill(0.0);
+        key[d - 1] = far;
+        let [q, k, v] = [&query, &key, &value].map(|data| Tensor::f32("input", data, [1, 1, n, d]).unwrap());
+        let mask = Mask { causal, ..Mask::default() };
+        let run = |method: &Method| attend(&q, &k, &v, &mask, method, &Options::default()).unwrap().output;
+        let (got, want) = (run(&Method::low_rank(ScanBackground::eight_bit_scores())), run(&Method::exact()));
+        let square = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+        (square(&mut got.iter().zip(&want).map(|(a, b)| a - b)) / square(&mut want.iter().copied())).sqrt()
+    };
+    for causal in [false, true] {
+        let (plain, spoiled) = (error(0.0, causal), error(1e4, causal));
+        assert!(spoiled < 1.5 * plain, "{causal} {spoiled} {plain}");
+    }
 }
 
 /// At a small share the output is that of exact attention but for codes of the scan.

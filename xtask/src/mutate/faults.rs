@@ -275,8 +275,22 @@ pub(super) const FAULTS: &[Fault] = &[
         "budgets-that-try-all-there-is",
         COMBINE,
         "crates/scatterbrain-combine/src/plan/planner.rs",
-        "            if cost > effort.left && !first {\n",
+        "            if cost > effort.left && before > 0 {\n",
         "            if cost < 0.0 {\n",
+    ),
+    fault(
+        "means-of-keys-behind-windows",
+        COMBINE,
+        "crates/scatterbrain-combine/src/scan/centres.rs",
+        "head.mask.is_causal() && !head.mask.has_window() && !head.boolean",
+        "head.mask.is_causal()",
+    ),
+    fault(
+        "means-that-spare-nothing",
+        COMBINE,
+        "crates/scatterbrain-combine/src/scan/centres.rs",
+        "if after < before { mean }",
+        "if before < f64::INFINITY { mean }",
     ),
     fault(
         "means-of-keys-know-later-ones",

@@ -227,7 +227,7 @@ impl Planner<'_> {
         })
     }
 
-    /// What the heads of a group may be computed by: the best, or for a request in time all.
+    /// What the heads of a group may be computed by: the best, or for a request in time all that was tried.
     fn group(&self, kv_head: usize, extents: &[GroupExtent], parts: &[Vec<Parts>]) -> Result<Vec<Vec<HeadPlan>>> {
         let kv_heads = self.call.sizes.kv_heads;
         let reads_queries = parts.iter().flatten().any(Parts::reads_queries);
@@ -270,12 +270,12 @@ impl Planner<'_> {
         effort: &mut Effort,
     ) -> Result<Vec<HeadPlan>> {
         let mut options = vec![HeadPlan::EXACT];
-        for (first, (family, at)) in self.order().into_iter().enumerate().map(|(tried, place)| (tried == 0, place)) {
+        for (before, (family, at)) in self.order().into_iter().enumerate() {
             let (config, parts) = (self.families[family].configs[at], &parts[family][at]);
             let scan = matches!(config, Config::Scan { .. });
             let prepared = group.has(parts) || scan && effort.scanned;
             let cost = cost::trial(config, &self.shape, self.rows, prepared);
-            if cost > effort.left && !first {
+            if cost > effort.left && before > 0 {
                 continue;
             }
             effort.scanned |= scan;
