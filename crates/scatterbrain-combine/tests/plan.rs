@@ -6,7 +6,7 @@ use scatterbrain_blocks::WindowSupport;
 use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions, Request, VERSION, plan};
 use scatterbrain_combine::{Attention, InvertedFileSupport, Method, Options, QuantisedTopK, ScanBackground, attend};
 use scatterbrain_core::tile::Causality;
-use scatterbrain_core::{Error, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
+use scatterbrain_core::{Error, Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground, SampledMassBackground};
 
 const D: usize = 16;
@@ -375,12 +375,29 @@ fn the_same_plan_on_any_number_of_threads() {
     }
 }
 
+/// Elsewhere errors may not be larger: a CPU with finer codes plans as those without.
+#[test]
+fn stored_plans_are_the_same_at_every_kind_of_codes() {
+    let data = Data::of_positions(4, 1200, 1, 0, 1200);
+    let at = |level, plan_options: &PlanOptions| {
+        let options = Options { level: Some(level), ..Options::default() };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), plan_options, &options)).unwrap()
+    };
+    let (fine, common) = (Level::detect(), Level::detect().with_common_codes());
+    let stored = PlanOptions { request: Request::Units(50), ..PlanOptions::default() };
+    assert_eq!(at(fine, &stored), at(common, &stored));
+    let used_here = PlanOptions { effort: Some(100.0), ..stored };
+    assert_eq!(at(fine, &used_here) == at(common, &used_here), fine.name() == common.name());
+}
+
 #[test]
 fn budgets_are_looked_at_as_far_as_the_effort_goes() {
     let data = Data::of_positions(4, 1500, 1, 0, 1500);
     let with = |effort, rows, request| {
         let options = PlanOptions { effort, rows, seed: Some(SEED), ..PlanOptions::on_the_fly(request) };
-        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap()
+        // Without a limit of effort there are no other codes.
+        let common = Options { level: Some(Level::detect().with_common_codes()), ..Options::default() };
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &common)).unwrap()
     };
     let sum = |plan: &LayerPlan| plan.heads.iter().map(|head| head.error).sum::<f64>();
     for request in [Request::Units(50), Request::Time(0.6)] {

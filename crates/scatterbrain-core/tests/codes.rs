@@ -7,14 +7,18 @@ use scatterbrain_core::{Level, Matrix, Seed};
 
 const ULP: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// Codes by the formula, in f64, but for ties between integers.
-fn naive_codes(row: &[f32], most: f64) -> (Vec<f64>, f64) {
+/// Codes by the formula, in f64, but for ties between integers. With sums of 16 bits either half of a row has a limit.
+fn naive_codes(row: &[f32], most: f64, sixteen: bool) -> (Vec<f64>, f64) {
     let largest = row.iter().fold(0.0f64, |top, x| top.max(f64::from(x.abs())));
     if largest == 0.0 {
         return (vec![0.0; row.len()], 0.0);
     }
-    let norm = row.iter().map(|x| (f64::from(*x) / largest).powi(2)).sum::<f64>().sqrt();
-    let steps = most.min((181.0 - (row.len() as f64).sqrt() / 2.0) / norm);
+    let half = |odd: usize| {
+        row.iter().enumerate().filter(move |(c, _)| c / 2 % 2 == odd).map(|(_, x)| f64::from(*x) / largest)
+    };
+    let norm = |odd: usize| half(odd).map(|x| x * x).sum::<f64>().sqrt();
+    let limit = 181.0 - (half(0).count() as f64).sqrt() / 2.0;
+    let steps = if sixteen { most.min(limit / norm(0).max(norm(1))) } else { most };
     (row.iter().map(|x| f64::from(*x) / largest * steps).collect(), largest / steps)
 }
 
@@ -49,14 +53,16 @@ proptest! {
         };
         let (query, key) = (draw(lanes), draw(keys.max(1)));
         let width = cols.next_multiple_of(kernel::QUAD);
-        let mut before: Option<(Vec<i8>, Vec<u32>)> = None;
+        let mut before: [Option<(Vec<i8>, Vec<u32>)>; 2] = [None, None];
         for level in Level::available() {
+            let (most_of_keys, sixteen) = (kernel::key_code(level), kernel::key_code(level) == 63);
+            let limit = kernel::product_limit(level, cols);
             let quantise = |rows: &[f32], most: i8| {
                 let count = rows.len() / cols;
                 let (mut codes, mut scales) = (vec![9; count * width], vec![f32::NAN; count]);
-                kernel::quantise_rows(level, Matrix::new("rows", rows, count, cols).unwrap(), most, kernel::product_limit(cols), &mut codes, &mut scales);
+                kernel::quantise_rows(level, Matrix::new("rows", rows, count, cols).unwrap(), most, limit, &mut codes, &mut scales);
                 for ((row, codes), scale) in rows.chunks_exact(cols).zip(codes.chunks_exact(width)).zip(&scales) {
-                    let (want, want_scale) = naive_codes(row, f64::from(most));
+                    let (want, want_scale) = naive_codes(row, f64::from(most), sixteen);
                     // A code is rounded: by half, and the f32 arithmetic before it.
                     prop_assert!(codes.iter().zip(&want).all(|(c, w)| (f64::from(*c) - w).abs() < 0.5001));
                     prop_assert!(codes[cols..].iter().all(|c| *c == 0) && codes.iter().all(|c| c.abs() <= most));
@@ -65,10 +71,10 @@ proptest! {
                 Ok((codes, scales))
             };
             let (q, q_scales) = quantise(&query, i8::MAX)?;
-            let (k, k_scales) = quantise(&key, kernel::KEY_CODE)?;
+            let (k, k_scales) = quantise(&key, most_of_keys)?;
             let (k, k_scales) = (&k[..keys * width], &k_scales[..keys]);
-            let bytes: Vec<u8> = k.iter().map(|c| (c + kernel::KEY_CODE) as u8).collect();
-            let codes = kernel::QueryCodes::new(&q, width, &q_scales);
+            let bytes: Vec<u8> = k.iter().map(|c| c.wrapping_add(most_of_keys) as u8).collect();
+            let codes = kernel::QueryCodes::new(level, &q, width, &q_scales);
             let (mut out, mut shifted) = (vec![f32::NAN; keys * PANEL], vec![f32::NAN; keys * PANEL]);
             kernel::scan(level, &codes, &bytes, k_scales, &[0.0; PANEL], &mut out);
             let offsets: [f32; PANEL] = std::array::from_fn(|r| (r as f32 - 5.0) * 0.37);
@@ -76,8 +82,10 @@ proptest! {
             for j in 0..keys {
                 for r in 0..PANEL {
                     let pair = |c: usize| i64::from(q[r * width + c]) * i64::from(k[j * width + c]);
-                    let sum = if r < lanes { (0..width).map(pair).sum::<i64>() } else { 0 };
-                    prop_assert!(sum.abs() < 1 << 15, "{sum}");
+                    let half = |odd: usize| (0..width).filter(|c| c / 2 % 2 == odd).map(pair).sum::<i64>();
+                    let halves = if r < lanes { [half(0), half(1)] } else { [0; 2] };
+                    prop_assert!(!sixteen || halves.iter().all(|sum| sum.abs() < 1 << 15), "{:?}", halves);
+                    let sum = halves[0] + halves[1];
                     let want = if r < lanes { sum as f32 * q_scales[r] * k_scales[j] } else { 0.0 };
                     prop_assert_eq!(out[j * PANEL + r], want, "{} at {}, {}", level.name(), j, r);
                     // The sum is rounded once or twice.
@@ -87,7 +95,7 @@ proptest! {
             }
             // A zero has either sign.
             let bits = (q, out.iter().map(|x| (x + 0.0).to_bits()).collect::<Vec<_>>());
-            if let Some(before) = before.replace(bits.clone()) {
+            if let Some(before) = before[usize::from(sixteen)].replace(bits.clone()) {
                 prop_assert_eq!(before, bits);
             }
         }
@@ -102,25 +110,28 @@ fn rows_of_all_magnitudes_have_finite_scores() {
             let (mut codes, mut scale) = ([9; 64], [f32::NAN]);
             let row = [size; 64];
             let rows = Matrix::new("row", &row, 1, 64).unwrap();
-            kernel::quantise_rows(level, rows, most, kernel::product_limit(64), &mut codes, &mut scale);
+            kernel::quantise_rows(level, rows, most, kernel::product_limit(level, 64), &mut codes, &mut scale);
             (codes, scale)
         };
         for (query, key) in sizes.iter().flat_map(|q| sizes.map(|k| (*q, k))) {
             let (q, q_scale) = quantise(query, i8::MAX);
-            let (k, k_scale) = quantise(key, kernel::KEY_CODE);
+            let (k, k_scale) = quantise(key, kernel::key_code(level));
             let mut out = [f32::NAN; PANEL];
-            let bytes = k.map(|code| (code + kernel::KEY_CODE) as u8);
-            kernel::scan(level, &kernel::QueryCodes::new(&q, 64, &q_scale), &bytes, &k_scale, &[0.0; PANEL], &mut out);
+            let bytes = k.map(|code| code.wrapping_add(kernel::key_code(level)) as u8);
+            let codes = kernel::QueryCodes::new(level, &q, 64, &q_scale);
+            kernel::scan(level, &codes, &bytes, &k_scale, &[0.0; PANEL], &mut out);
             assert!(out.iter().all(|x| !x.is_nan()), "{}: {query:e} {key:e} {out:?}", level.name());
         }
     }
     // Where steps are less than one, a scale is more than the largest number of its row.
-    let row = vec![f32::MAX; 60_000];
-    let (mut codes, mut scale) = (vec![9; row.len()], [f32::NAN]);
-    let limit = kernel::product_limit(row.len());
-    let rows = Matrix::new("row", &row, 1, row.len()).unwrap();
-    kernel::quantise_rows(Level::detect(), rows, i8::MAX, limit, &mut codes, &mut scale);
-    assert!(scale[0].is_finite(), "{scale:?}");
+    let row = vec![f32::MAX; 120_000];
+    for level in Level::available() {
+        let (mut codes, mut scale) = (vec![9; row.len()], [f32::NAN]);
+        let limit = kernel::product_limit(level, row.len());
+        let rows = Matrix::new("row", &row, 1, row.len()).unwrap();
+        kernel::quantise_rows(level, rows, i8::MAX, limit, &mut codes, &mut scale);
+        assert!(scale[0].is_finite(), "{scale:?}");
+    }
     // No limit but an infinite one is none.
     for limit in [0.0, -1.0, f32::NEG_INFINITY, f32::NAN] {
         let (mut codes, mut scale) = ([9; 4], [9.0]);
@@ -133,21 +144,21 @@ fn rows_of_all_magnitudes_have_finite_scores() {
 #[test]
 #[should_panic(expected = "out")]
 fn scans_into_parts_of_a_panel_row_are_refused() {
-    let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
+    let query = kernel::QueryCodes::new(Level::detect(), &[1; 4], 4, &[1.0]);
     kernel::scan(Level::detect(), &query, &[63; 4], &[1.0], &[0.0; PANEL], &mut [0.0; PANEL + 3]);
 }
 
 #[test]
 #[should_panic(expected = "keys")]
 fn scans_of_parts_of_a_key_are_refused() {
-    let query = kernel::QueryCodes::new(&[1; 4], 4, &[1.0]);
+    let query = kernel::QueryCodes::new(Level::detect(), &[1; 4], 4, &[1.0]);
     kernel::scan(Level::detect(), &query, &[63; 6], &[1.0], &[0.0; PANEL], &mut [0.0; PANEL]);
 }
 
 #[test]
 #[should_panic(expected = "width")]
 fn codes_of_no_width_are_refused() {
-    kernel::QueryCodes::new(&[], 0, &[1.0]);
+    kernel::QueryCodes::new(Level::detect(), &[], 0, &[1.0]);
 }
 
 #[test]
@@ -170,15 +181,16 @@ fn sums_over_as_many_keys_as_promised_fit() {
 
 #[test]
 fn partial_sums_may_exceed_sixteen_bits() {
-    // After half of the columns the sums are at 8·126·127 each; in the end at most at 63·127.
+    // With keys of seven bits the sums are at 8·126·127 each after half of the columns; in the end at most at 63·127.
     let query = [127i8; 32];
-    let mut key = [[126u8; 16], [0; 16]].concat();
-    key[31] = 63;
     for level in Level::available() {
-        let codes = kernel::QueryCodes::new(&query, 32, &[1.0]);
+        let most = kernel::key_code(level) as u8;
+        let mut key = [[2 * most; 16], [0; 16]].concat();
+        key[31] = most;
+        let codes = kernel::QueryCodes::new(level, &query, 32, &[1.0]);
         let mut out = [0.0; PANEL];
         kernel::scan(level, &codes, &key, &[2.0], &[0.0; PANEL], &mut out);
-        assert_eq!(out[0], 2.0 * 63.0 * 127.0, "{}", level.name());
+        assert_eq!(out[0], 2.0 * f32::from(most) * 127.0, "{}", level.name());
     }
 }
 

@@ -6,10 +6,12 @@ use scatterbrain_core::{Error, Level, Matrix, Result};
 /// Rows as codes of 8 bits and a scale a row: x_j ≈ scale_j · code_j.
 ///
 /// ```text
-/// code_j[c] = round(x_j[c] / scale_j)        scale_j = max(max_c |x_j[c]| / most, |x_j| / (181 − √d/2))
+/// code_j[c] = round(x_j[c] / scale_j)        scale_j = max(max_c |x_j[c]| / most, max(|x_j|_even, |x_j|_odd) / limit)
 /// ```
 ///
-/// |code| ≤ `most`, and the product of two rows of codes fits in 16 bits. [`QuantisedRows::whole_range`] lacks the second bound.
+/// |code| ≤ `most`, and [`scan`](scatterbrain_core::kernel::scan()) takes products of two rows of codes. At levels where it adds
+/// them in 16 bits, the second bound sees to that: the norms of x_j over the even and over the odd pairs of columns, and
+/// `limit` = [`product_limit`]. [`QuantisedRows::whole_range`] never has it.
 /// An element is off by at most half of its row's scale; a row's codes depend on no other row, so that one of outliers
 /// spoils itself alone.
 ///
@@ -39,7 +41,7 @@ impl QuantisedRows {
     /// # Errors
     /// `most` outside 1 to 127.
     pub fn new(level: Level, rows: Matrix<'_>, most: i8) -> Result<Self> {
-        Self::limited(level, rows, most, product_limit(rows.cols()))
+        Self::limited(level, rows, most, product_limit(level, rows.cols()))
     }
 
     /// With `scale_j = max_c |x_j[c]| / most`: finer, but for products of 32 bits.

@@ -18,9 +18,17 @@ const FILED: usize = 32;
 const FILES: [(usize, f64); 4] = [(128, 0.03), (256, 0.025), (1024, 0.015), (4096, 0.008)];
 /// Centroids beside a window.
 const CENTROIDS: usize = 32;
-/// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin.
-const SCANS: [(usize, u8, f64); 5] =
-    [(16, 15, 0.065), (16, 31, 0.035), (32, 63, 0.015), (64, 127, 0.009), (256, 127, 0.005)];
+/// Heavy shares and their steps, from cheap to dear, and bounds of errors as captures mostly have them: where to begin. An
+/// error is nearly that of one step, and of two ways to the same step the one with more steps leaves fewer keys exact.
+const SCANS: [(usize, u8, f64); 7] = [
+    (4, 63, 0.075),
+    (4, 127, 0.042),
+    (8, 127, 0.025),
+    (16, 127, 0.014),
+    (32, 127, 0.009),
+    (64, 127, 0.0055),
+    (256, 127, 0.003),
+];
 /// One of them.
 pub(super) const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
 

@@ -1,7 +1,7 @@
 //! What keys are taken from before they are rounded: what they have in common costs their codes range, and logits nothing,
 //! since q·k = q·(k − c) + q·c ("smoothing of K" in Zhang et al., SageAttention, ICLR 2025, arXiv 2410.02367, §4.2).
 
-use scatterbrain_core::kernel::{self, KEY_CODE, PANEL, QUAD};
+use scatterbrain_core::kernel::{self, PANEL, QUAD};
 use scatterbrain_core::tile::{CHUNK, KeyHead};
 use scatterbrain_core::{Level, Matrix, Result};
 use scatterbrain_hash::QuantisedRows;
@@ -70,7 +70,7 @@ impl Centres {
                 kernel::subtract_row(head.level, rows, mean, centred);
                 rows = Matrix::new("key", centred, rows.rows(), d)?;
             }
-            let rows = QuantisedRows::new(head.level, rows, KEY_CODE)?;
+            let rows = QuantisedRows::new(head.level, rows, kernel::key_code(head.level))?;
             codes.extend_from_slice(rows.codes());
             scales.extend_from_slice(rows.scales());
         }

@@ -24,7 +24,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// Every visible pair by 8-bit keys, queries and values, and exact where a pair's share of its row is large.
 ///
 /// ```text
-/// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 and 7 bits, a scale each row
+/// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 bits, a scale each row
 /// c_j   = the mean key where every row sees every key;  under a causal mask alone, from key 96 on, the mean of the first 96·2^e,
 ///         no more than j;  else 0.  Of more than 256 keys every so manyth is taken, and 0 for a mean
 ///         that leaves their largest elements no smaller, on average.
@@ -39,9 +39,10 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 ///
 /// A weight from some 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
 ///
-/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(63·√12) and
-/// s·|k − c|·max_c |q_c|/(127·√12) where the limit of 16 bits does not bind: where logits of hundreds compete, that is more
-/// than 1, and only what is heavy is right. A mean that few keys are near, as that of two far groups of keys, makes these
+/// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(127·√12) and
+/// s·|k − c|·max_c |q_c|/(127·√12): where logits of hundreds compete, that is more than 1, and only what is heavy is right.
+/// Without AVX-VNNI keys have 7 bits, 63 for 127, and where products would not fit in 16 bits both have fewer
+/// ([`product_limit`](kernel::product_limit)): on captures a logit is then off by twice as much. A mean that few keys are near, as that of two far groups of keys, makes these
 /// larger; and under a causal mask the first 96 keys are rounded as they are, so that keys whose common part is many times
 /// what they differ by weigh too much or too little beside later ones.
 ///

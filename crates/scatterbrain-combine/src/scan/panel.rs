@@ -102,7 +102,7 @@ impl Panel {
 fn codes(scan: &Scan<'_>, tile: &Tile<'_>, rows: Range<usize>) -> QueryCodes {
     let rows = QuantisedRows::new(scan.level, tile.query.slice(rows), i8::MAX).expect("127 is a code");
     let scales: Vec<f32> = rows.scales().iter().map(|s| s * scan.scale * LOG2_E).collect();
-    QueryCodes::new(rows.codes(), rows.width(), &scales)
+    QueryCodes::new(scan.level, rows.codes(), rows.width(), &scales)
 }
 
 impl<'s> Work<'s, '_> {

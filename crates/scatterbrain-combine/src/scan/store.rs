@@ -1,7 +1,7 @@
 //! Keys and values of a head in bytes, in one order or another.
 
 use super::centres::Centres;
-use scatterbrain_core::kernel::{CodeRows, KEY_CODE, QUAD};
+use scatterbrain_core::kernel::{CodeRows, QUAD, key_code};
 use scatterbrain_core::tile::KeyHead;
 use scatterbrain_core::{Level, Result};
 use scatterbrain_hash::QuantisedRows;
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Keys and values in bytes. Places are whole groups of four; one without a key has codes and scales of 0.
 pub(super) struct Store {
-    /// `code + KEY_CODE`, `[places, width]`.
+    /// `code + key_code`, `[places, width]`.
     keys: Vec<u8>,
     pub(super) key_scales: Vec<f32>,
     width: usize,
@@ -64,8 +64,8 @@ impl Codes {
     /// By position.
     pub(super) fn in_order(&self) -> Store {
         let padded = self.key_scales.len().next_multiple_of(QUAD);
-        let mut keys: Vec<u8> = self.keys.iter().map(|code| (code + KEY_CODE) as u8).collect();
-        keys.resize(padded * self.width, KEY_CODE as u8);
+        let mut keys: Vec<u8> = self.keys.iter().map(|code| self.byte(*code)).collect();
+        keys.resize(padded * self.width, self.byte(0));
         let pad = |sizes: &[f32]| {
             let mut sizes = sizes.to_vec();
             sizes.resize(padded, 0.0);
@@ -84,19 +84,24 @@ impl Codes {
     /// The keys that stand at each place; [`NO_KEY`] where there is none.
     pub(super) fn at(&self, places: &[u32]) -> Store {
         let (width, value_width) = (self.width, self.value_width);
-        let mut keys = vec![KEY_CODE as u8; places.len() * width];
+        let mut keys = vec![self.byte(0); places.len() * width];
         let mut values = vec![0; places.len() * value_width];
         let (mut key_scales, mut value_sizes) = (vec![0.0; places.len()], vec![0.0; places.len()]);
         for (at, &key) in places.iter().enumerate().filter(|(_, key)| **key != NO_KEY) {
             let key = key as usize;
             let codes = &self.keys[key * width..(key + 1) * width];
-            keys[at * width..(at + 1) * width].iter_mut().zip(codes).for_each(|(to, x)| *to = (x + KEY_CODE) as u8);
+            keys[at * width..(at + 1) * width].iter_mut().zip(codes).for_each(|(to, x)| *to = self.byte(*x));
             let codes = &self.values[key * value_width..(key + 1) * value_width];
             values[at * value_width..(at + 1) * value_width].copy_from_slice(codes);
             (key_scales[at], value_sizes[at]) = (self.key_scales[key], self.value_sizes[key]);
         }
         let values = CodeRows::new(self.level, &values, value_width, self.value_columns);
         Store { keys, key_scales, width, values, value_sizes, centres: self.centres.clone() }
+    }
+
+    /// A code of a key as scans take it.
+    fn byte(&self, code: i8) -> u8 {
+        code.wrapping_add(key_code(self.level)) as u8
     }
 
     /// max_c |v_jc| of every key.

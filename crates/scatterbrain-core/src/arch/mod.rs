@@ -91,6 +91,30 @@ impl Level {
         !matches!(self.0, Kind::Scalar(_))
     }
 
+    /// Whether products of bytes are added in 32 bits at no cost, so that codes of rows may be finer
+    /// ([`key_code`](crate::kernel::key_code)).
+    pub(crate) fn has_fine_codes(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(_) => true,
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(_, vnni) => vnni.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The level without AVX-VNNI: its scans have the codes that every CPU takes, so that what they err by here they err by
+    /// elsewhere.
+    pub fn with_common_codes(self) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni(s) => Level(Kind::Native(s.avx2())),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(s, _) => Level(Kind::Wide(s, None)),
+            _ => self,
+        }
+    }
+
     /// Runs an operation compiled for this level, on vectors of at most half a panel: AVX-512 contains AVX2, and runs
     /// what takes lanes two vectors at a time, or eight by eight, with that.
     #[inline]

@@ -1,5 +1,5 @@
 //! Products of bytes, four columns at a time: pulp's generic vectors have no bytes, so the instructions are reached
-//! through tokens. With AVX2 sums are 16-bit and wrap around, with AVX-VNNI 32-bit; where the first fit, both are the same.
+//! through tokens. With AVX2 alone sums are 16-bit and wrap around, else 32-bit; where the first fit, both are the same.
 
 use crate::kernel::PANEL;
 use pulp::{Simd, WithSimd};
@@ -13,12 +13,24 @@ pub(crate) type PanelQuad = [[i8; 4]; PANEL];
 pub(crate) type CodeQuad = [u32; PANEL];
 
 /// What is added to products of a lane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Start {
     /// To the sums over even and over odd pairs of columns, modulo 2¹⁶.
-    pub(crate) halves: [[i16; 2]; PANEL],
+    #[cfg(target_arch = "x86_64")]
+    halves: [[i16; 2]; PANEL],
     /// To both together.
-    pub(crate) whole: [i32; PANEL],
+    whole: [i32; PANEL],
+}
+
+impl Start {
+    /// Of a lane, over even and over odd pairs.
+    pub(crate) fn set(&mut self, lane: usize, [even, odd]: [i32; 2]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.halves[lane] = [even as i16, odd as i16];
+        }
+        self.whole[lane] = even + odd;
+    }
 }
 
 /// An operation that needs [`Quads`] beside pulp's vectors.
@@ -29,9 +41,9 @@ pub(crate) trait WithQuads {
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
-    /// Σ of products of rows, elements at most 127, with the lanes of a panel, plus both parts of `start`: exact where the
-    /// sum over the even pairs of columns plus the first part, and that over the odd pairs plus the second, fit in 16 bits,
-    /// whatever partial sums do.
+    /// Σ of products of rows with the lanes of a panel, plus both parts of `start`: exact where it fits, whatever partial sums
+    /// do. With AVX2 alone elements of rows are at most 127, and it is the sum over the even pairs of columns plus the first
+    /// part, and that over the odd pairs plus the second, that have to fit in 16 bits; else the whole in 32.
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N];
 
     /// How many codes from the first on [`Quads::weigh`] takes at once: their sums over the even and over the odd pairs of
@@ -64,18 +76,16 @@ impl Quads for Plain {
 
     #[inline(always)]
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N] {
-        let mut sums = [start.halves.map(|halves| halves.map(i32::from)); N];
+        let mut sums = [start.whole; N];
         for (at, lanes) in panel.iter().enumerate() {
             for (sum, row) in sums.iter_mut().zip(&rows) {
                 for (sum, lane) in sum.iter_mut().zip(lanes) {
                     let product = |c: usize| i32::from(lane[c]) * i32::from(row[at][c]);
-                    sum[0] = sum[0].wrapping_add(product(0) + product(1));
-                    sum[1] = sum[1].wrapping_add(product(2) + product(3));
+                    *sum = sum.wrapping_add(product(0) + product(1) + product(2) + product(3));
                 }
             }
         }
-        // What 16 bits keep of each.
-        sums.map(|lanes| lanes.map(|[even, odd]| i32::from(even as i16) + i32::from(odd as i16)))
+        sums
     }
 
     #[inline(always)]
@@ -109,7 +119,8 @@ pub(crate) trait Fours: Copy {
     /// What sums of products of a lane start from.
     fn start(self, start: &Start) -> Words;
 
-    /// Adds the products of four bytes to each word's sum; those of `codes` are without sign and at most 127.
+    /// Adds the products of four bytes to each word's sum; those of `codes` are without sign, and at most 127 where sums are of
+    /// 16 bits.
     fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i;
 
     /// The sums in 32 bits.

@@ -120,7 +120,7 @@ pub use pack::{pack, pack_rows, unpack, unpack_rows};
 pub use product::product;
 pub use quantise::{QUAD, product_limit, quantise_rows};
 pub use rows::{dot_rows, weighted_sum_rows};
-pub use scan::{KEY_CODE, QueryCodes, scan};
+pub use scan::{QueryCodes, key_code, scan};
 pub use select::{HIDDEN, WORD, for_chosen, select};
 pub use softmax::{NOTHING, Running, SLACK, Subtract, Taken, softmax};
 pub use subtract_row::subtract_row;

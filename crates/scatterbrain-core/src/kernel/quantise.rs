@@ -1,4 +1,4 @@
-//! Rows to codes of 8 bits with a scale a row, small enough that products fit in 16 bits.
+//! Rows to codes of 8 bits with a scale a row, small enough that sums of their products fit where they are added up.
 
 use crate::{Level, Matrix};
 use pulp::{Simd, WithSimd};
@@ -19,23 +19,30 @@ const ROUND: f32 = 12_582_912.0;
 /// 2⁻¹⁰⁰.
 const TINY: f32 = f32::from_bits(27 << 23);
 
-/// The largest norm, before rounding, of codes of `cols` columns for [`super::scan()`]: two rows of such codes have a product
-/// of at most 2¹⁵ − 1 in magnitude by Cauchy and Schwarz, also after rounding, which moves each by at most √cols/2. It is 0
-/// from 131044 columns.
-pub fn product_limit(cols: usize) -> f32 {
-    (181.0 - (cols as f32).sqrt() / 2.0).max(0.0)
+/// The limit that [`quantise_rows`] needs for [`super::scan()`] of rows of `cols` columns at a level.
+///
+/// With AVX-VNNI, whose sums are of 32 bits, infinity, or 0 from 2¹⁷ columns. Else so much that two rows of codes have
+/// products of at most 2¹⁵ − 1 in magnitude over the even and over the odd pairs of columns, by Cauchy and Schwarz, also
+/// after rounding, which moves either half by at most √h/2 if it has h columns: 181 − √h/2, which is 0 from some 262 000
+/// columns.
+pub fn product_limit(level: Level, cols: usize) -> f32 {
+    if level.has_fine_codes() {
+        return if cols < 1 << 17 { f32::INFINITY } else { 0.0 };
+    }
+    let even = cols / QUAD * 2 + (cols % QUAD).min(2);
+    (181.0 - (even as f32).sqrt() / 2.0).max(0.0)
 }
 
 /// Quantises rows: `codes[j][c] = round(x_j[c] / scales[j])`, padded with zeros to a multiple of [`QUAD`] columns.
 ///
 /// ```text
 /// u = x / max_c |x_c|
-/// t = min(most, limit / |u|)
+/// t = min(most, limit / max(|u_even|, |u_odd|))        columns 0, 1, 4, 5, 8, … and 2, 3, 6, 7, 10, …
 /// code = round(t·u)        scale = max_c |x_c| / t
 /// ```
 ///
-/// A code depends on its own row only. |code| ≤ `most`. `limit` bounds the norm of a row of codes before rounding:
-/// [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros or of numbers whose scale
+/// A code depends on its own row only. |code| ≤ `most`. `limit` bounds the norms of the two halves of a row of codes before
+/// rounding: [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros or of numbers whose scale
 /// would be 0 in f32, and all where `most` or the limit is not positive, have codes and scale 0. Scales are finite.
 ///
 /// # Panics
@@ -79,7 +86,7 @@ impl WithSimd for Quantise<'_> {
             }
             let mut steps = [0.0; TOGETHER];
             for (((steps, scale), unit), squares) in steps.iter_mut().zip(&mut *scales).zip(&units).zip(squares) {
-                let fitting = if limit.is_finite() { limit / halves(squares, |a, b| a + b).sqrt() } else { most };
+                let fitting = if limit.is_finite() { limit / larger_half(squares).sqrt() } else { most };
                 *steps = if unit.largest > 0.0 && limit > 0.0 { most.min(fitting) } else { 0.0 };
                 *scale = if *steps > 0.0 { (unit.largest / *steps).min(f32::MAX) } else { 0.0 };
             }
@@ -136,7 +143,7 @@ fn largest(row: &[f32]) -> f32 {
     rest.iter().fold(halves(tops, most), |top, x| most(top, x.abs()))
 }
 
-/// Of |x / largest|², between 1 and d, what each lane adds up.
+/// Of |x / largest|², what each lane adds up: of columns that are alike modulo [`LANES`].
 #[inline(always)]
 fn add_squares(row: &[f32], unit: &Unit) -> [f32; LANES] {
     let (eights, rest) = row.as_chunks::<LANES>();
@@ -151,6 +158,13 @@ fn add_squares(row: &[f32], unit: &Unit) -> [f32; LANES] {
         *sum += unit.times(*x).powi(2);
     }
     sums
+}
+
+/// The sum over the even pairs of columns or that over the odd ones.
+#[inline(always)]
+fn larger_half(lanes: [f32; LANES]) -> f32 {
+    let pair = |at: usize| (lanes[at] + lanes[at + QUAD]) + (lanes[at + 1] + lanes[at + QUAD + 1]);
+    pair(0).max(pair(2))
 }
 
 /// All lanes in one, the upper half with the lower one each time.

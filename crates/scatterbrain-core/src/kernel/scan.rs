@@ -1,8 +1,8 @@
 //! Approximate scores of a panel of quantised queries with quantised keys.
 //!
 //! Micro-kernel: up to six keys × sixteen queries, four columns a step, as in [`super::product()`]; four bytes of a key
-//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores without offsets are
-//! the same to the bit at every level.
+//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores of the same codes
+//! without offsets are the same to the bit at every level that takes these codes.
 
 use super::product::apart;
 use super::{PANEL, QUAD};
@@ -10,8 +10,16 @@ use crate::Level;
 use crate::arch::quads::{PanelQuad, Quads, Start, WithQuads};
 use pulp::Simd;
 
-/// The largest code of a key that [`scan()`] takes: it is stored as `code + KEY_CODE`, in seven bits without sign.
-pub const KEY_CODE: i8 = 63;
+/// The largest code of a key that [`scan()`] takes at a level; it is stored as `code + key_code(level)`, without sign. 127
+/// with AVX-VNNI; else 63, as AVX2 adds two products of bytes in 16 bits, and other levels take the same codes.
+///
+/// ```
+/// use scatterbrain_core::{Level, kernel};
+/// assert_eq!(kernel::key_code(Level::scalar()), 63);
+/// ```
+pub fn key_code(level: Level) -> i8 {
+    if level.has_fine_codes() { i8::MAX } else { 63 }
+}
 
 /// Sixteen quantised queries, packed for [`scan()`].
 #[derive(Debug, Clone)]
@@ -20,18 +28,21 @@ pub struct QueryCodes {
     scales: [f32; PANEL],
     /// What the keys' offsets add to the two parts of a product, negated.
     start: Start,
+    /// That offset.
+    key_code: i8,
 }
 
 impl QueryCodes {
-    /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales; missing rows are zero.
+    /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales, for scans at a level; missing rows are
+    /// zero.
     ///
     /// # Panics
     /// If `width` is 0 or no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
-    pub fn new(codes: &[i8], width: usize, scales: &[f32]) -> Self {
+    pub fn new(level: Level, codes: &[i8], width: usize, scales: &[f32]) -> Self {
         assert!(width > 0 && width.is_multiple_of(QUAD), "width");
         assert!(scales.len() <= PANEL && codes.len() == width * scales.len(), "codes and scales");
-        let start = Start { halves: [[0; 2]; PANEL], whole: [0; PANEL] };
-        let mut packed = QueryCodes { panel: vec![[[0; QUAD]; PANEL]; width / QUAD], scales: [0.0; PANEL], start };
+        let (panel, key_code) = (vec![[[0; QUAD]; PANEL]; width / QUAD], key_code(level));
+        let mut packed = QueryCodes { panel, scales: [0.0; PANEL], start: Start::default(), key_code };
         packed.scales[..scales.len()].copy_from_slice(scales);
         for (lane, row) in codes.chunks_exact(width).enumerate() {
             for (column, quad) in packed.panel.iter_mut().zip(row.as_chunks().0) {
@@ -41,29 +52,27 @@ impl QueryCodes {
             for quad in row.as_chunks::<QUAD>().0 {
                 sums.iter_mut().zip(quad).for_each(|(sum, code)| *sum += i32::from(*code));
             }
-            let [even, odd] = [sums[0] + sums[1], sums[2] + sums[3]].map(|sum| -i32::from(KEY_CODE) * sum);
-            // A half holds 16 bits, wrapped.
-            packed.start.halves[lane] = [even as i16, odd as i16];
-            packed.start.whole[lane] = even + odd;
+            packed.start.set(lane, [sums[0] + sums[1], sums[2] + sums[3]].map(|sum| -i32::from(key_code) * sum));
         }
         packed
     }
 }
 
-/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − KEY_CODE)) · query_scale[r] · key_scale[j] + offsets[r]`, where the sum over
-/// even and that over odd pairs of columns each fit in 16 bits; partial sums need not. Of sums that do not fit, some levels
-/// keep 16 bits alone.
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − key_code)) · query_scale[r] · key_scale[j] + offsets[r]`, where the sum over
+/// even and that over odd pairs of columns each fit in 16 bits, or the whole in 32 at levels whose [`key_code`] is 127;
+/// partial sums need not.
 ///
-/// Codes of [`super::quantise_rows`] (keys with at most [`KEY_CODE`]) within [`super::product_limit`] have sums that fit.
+/// Codes of [`super::quantise_rows`] (keys with at most [`key_code`]) within [`super::product_limit`] have sums that fit.
 /// Factors are applied from the left: a sum times the query's scale that exceeds f32 is infinite whatever the key's scale.
 ///
 /// # Panics
-/// If `keys` has not as many bytes a key as `query` has columns, or one of them exceeds 127 (in debug builds), or `out`
-/// has not a panel row a key.
+/// If `query` was packed for a level of another [`key_code`], `keys` has not as many bytes a key as `query` has columns, or
+/// one of them exceeds twice [`key_code`] by more than 1 (in debug builds), or `out` has not a panel row a key.
 pub fn scan(level: Level, query: &QueryCodes, keys: &[u8], scales: &[f32], offsets: &[f32; PANEL], out: &mut [f32]) {
     assert_eq!(keys.len(), scales.len() * query.panel.len() * QUAD, "keys");
     assert_eq!(out.len(), scales.len() * PANEL, "out");
-    debug_assert!(keys.iter().all(|&k| k <= 127), "seven bits");
+    assert_eq!(query.key_code, key_code(level), "level of the query's codes");
+    debug_assert!(keys.iter().all(|&k| k <= 2 * query.key_code.unsigned_abs() + 1), "keys");
     let (out, quads) = (out.as_chunks_mut().0, keys.as_chunks().0);
     level.run_quads(Scan { query, keys: quads, scales, offsets, out });
 }
