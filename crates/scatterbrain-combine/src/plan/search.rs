@@ -21,6 +21,10 @@ const SURE: f64 = 1.6;
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
 
+/// A member of a family that misses by less has neighbours that keep the error, and what it has prepared makes their trials
+/// cheap: one more of them may cost what is not left, and heads that share the keys and values have that less.
+const NEAR: f64 = 2.0;
+
 /// The search for what keeps an error of one head.
 ///
 /// Windows and inverted files are tried before scans, which they may save, but leave enough for the scan that most heads
@@ -68,7 +72,7 @@ impl<'c> Search<'_, '_, 'c> {
         let (mut low, mut high) = (0, self.worthwhile(family, best));
         while low < high {
             let middle = (low + high) / 2;
-            let Some(outcome) = self.attempt(family.configs[middle], &parts[middle], best)? else { break };
+            let Some(outcome) = self.attempt(family.configs[middle], &parts[middle], best, 0.0)? else { break };
             if outcome.bound <= self.error {
                 high = middle;
             } else if outcome.error > FAR * self.error {
@@ -91,18 +95,21 @@ impl<'c> Search<'_, '_, 'c> {
         let again = cost::trial(SCAN, &self.planner.shape, self.planner.rows, true);
         let sure = if self.cost_of_scan() + again > self.effort.left { SURE } else { 1.0 };
         let mut next = start.or(keeps(sure)).or(count.checked_sub(1));
+        let mut lent = 0.0;
         while let Some(at) = next.filter(|&at| !tried[at]) {
             tried[at] = true;
-            let Some(outcome) = self.attempt(configs[at], &parts[at], best)? else { break };
+            let Some(outcome) = self.attempt(configs[at], &parts[at], best, lent)? else { break };
             if outcome.error > FAR * self.error {
                 return Ok(true);
             }
             let known = if outcome.bound.is_finite() { outcome.bound } else { outcome.error };
             let expects = |i: usize| known * expected[i] / expected[at] <= self.error;
-            next = match outcome.bound <= self.error {
+            let kept = outcome.bound <= self.error;
+            next = match kept {
                 true => (0..at).find(|&i| expects(i)),
                 false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
             };
+            lent = if !kept && lent == 0.0 && known <= NEAR * self.error { again } else { 0.0 };
         }
         Ok(false)
     }
@@ -117,8 +124,8 @@ impl<'c> Search<'_, '_, 'c> {
         family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
     }
 
-    /// A trial, if there is effort left for it; the best is what it was, or that.
-    fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan) -> Result<Option<Outcome>> {
+    /// A trial, if there is effort left for it with what is lent; the best is what it was, or that.
+    fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan, lent: f64) -> Result<Option<Outcome>> {
         let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
         let prepared = self.group.has(parts) || scan && self.effort.scanned;
         let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
@@ -129,7 +136,7 @@ impl<'c> Search<'_, '_, 'c> {
         };
         let may_scan = before_scans && planner.least_cost(SCAN) < best.cost;
         let reserve = if may_scan { self.cost_of_scan() } else { 0.0 };
-        if cost(planner.rows) + reserve > self.effort.left {
+        if cost(planner.rows) + reserve > self.effort.left + lent {
             return Ok(None);
         }
         self.effort.scanned |= scan;
@@ -162,9 +169,14 @@ mod tests {
     use crate::plan::cost::Shape;
     use scatterbrain_core::{Mask, Seed, Tensor};
 
-    #[test]
-    fn a_trial_is_paid_for_and_none_is_made_that_is_not() {
-        let (n, d, rows) = (2000, 16, 32);
+    const ROWS: usize = 32;
+
+    /// A head without a mask, its planner, and configurations to try on it.
+    fn with_head<const N: usize>(
+        configs: [Config; N],
+        f: impl for<'c> FnOnce(&'c Planner<'c>, &mut Group<'c>, &'c [Parts]),
+    ) {
+        let (n, d, rows) = (2000, 16, ROWS);
         let data = Seed(1).stream(0).normals(n * d);
         let x = Tensor::f32("input", &data, [1, 1, n, d]).unwrap();
         let mask = Mask::default();
@@ -174,18 +186,33 @@ mod tests {
         let request = Request::Error(0.9);
         let families = Vec::new();
         let planner = Planner { call: &call, request, shape, families, rows, seed: Seed(0), effort: 0.0, margin: 1.0 };
-        let windows = [40, 50].map(|keys| Config::Window { keys, sinks: 4, centroids: 8 });
-        let parts = parts(&windows, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
+        let parts = parts(&configs, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
         let keys = [call.key_rows(0, &extents[0]).with_queries(&call, 0)];
         let mut group = Group::new(&call, 0, &keys, &extents, rows, Seed(0));
+        f(&planner, &mut group, &parts);
+    }
+
+    #[test]
+    fn a_trial_is_paid_for_and_none_is_made_that_is_not() {
+        let windows = [40, 50].map(|keys| Config::Window { keys, sinks: 4, centroids: 8 });
+        with_head(windows, |planner, group, parts| trials_are_paid_for(windows, planner, group, parts));
+    }
+
+    fn trials_are_paid_for<'c>(
+        windows: [Config; 2],
+        planner: &'c Planner<'c>,
+        group: &mut Group<'c>,
+        parts: &'c [Parts],
+    ) {
+        let rows = ROWS;
         let fresh = cost::trial(windows[0], &planner.shape, rows, false);
         let scan = cost::trial(SCAN, &planner.shape, rows, false);
         let mut try_with = |left: f64, at: usize| {
             let mut effort = Effort { left, scanned: false };
-            let mut search = Search { planner: &planner, group: &mut group, head: 0, error: 0.9, effort: &mut effort };
+            let mut search = Search { planner, group: &mut *group, head: 0, error: 0.9, effort: &mut effort };
             // Nothing is cheaper than the best, so that no scan is kept in reserve.
             let mut best = HeadPlan { cost: 0.0, ..HeadPlan::EXACT };
-            let tried = search.attempt(windows[at], &parts[at], &mut best).unwrap();
+            let tried = search.attempt(windows[at], &parts[at], &mut best, 0.0).unwrap();
             (tried.map(|outcome| outcome.rows), left - effort.left)
         };
         assert_eq!(try_with(0.99 * fresh, 0), (None, 0.0));
@@ -197,8 +224,28 @@ mod tests {
         assert!(rows_tried == Some(rows) && (paid / again - 1.0).abs() < 1e-9 && again < fresh, "{paid} {again}");
         // Where a scan may come out best, the effort for one is left over.
         let mut effort = Effort { left: scan + 0.99 * again, scanned: false };
-        let mut search = Search { planner: &planner, group: &mut group, head: 0, error: 0.9, effort: &mut effort };
+        let mut search = Search { planner, group: &mut *group, head: 0, error: 0.9, effort: &mut effort };
         let mut best = HeadPlan { cost: 2.0 * planner.least_cost(SCAN), ..HeadPlan::EXACT };
-        assert!(search.attempt(windows[1], &parts[1], &mut best).unwrap().is_none());
+        assert!(search.attempt(windows[1], &parts[1], &mut best, 0.0).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_near_miss_has_one_more_trial() {
+        let scans = [8, 16].map(|keys| Config::Scan { keys, steps: 127, skip: 0.0 });
+        let family = Family { configs: scans.to_vec(), expected: vec![0.025, 0.014], flat: false };
+        with_head(scans, |planner, group, parts| {
+            let bound = group.evaluate(0, scans[0], &parts[0], f64::INFINITY).unwrap().bound;
+            let once = cost::trial(scans[0], &planner.shape, ROWS, false);
+            // Just missed, missed by far, and missed where there is effort for both.
+            for (part, trials, kept) in [(0.7, 1.0, true), (0.4, 1.0, false), (0.7, 2.0, true)] {
+                let mut effort = Effort { left: trials * once, scanned: false };
+                let error = part * bound;
+                let mut search = Search { planner, group: &mut *group, head: 0, error, effort: &mut effort };
+                let mut best = HeadPlan { cost: 1.0, ..HeadPlan::EXACT };
+                search.walk(&family, parts, Some(0), &mut best).unwrap();
+                assert_eq!(best.config == scans[1], kept, "{part} {trials} {best:?}");
+                assert!(effort.left > -once, "{}", effort.left);
+            }
+        });
     }
 }
