@@ -21,7 +21,7 @@ const RELATIVE: f64 = 1e-3;
 fn centres(key: Matrix<'_>, mask: &HeadMask<'_>) -> Vec<Vec<f32>> {
     let mean = |count: usize| {
         // Of every so manyth key.
-        let keys: Vec<usize> = (0..count).step_by(count.div_ceil(256).max(1)).collect();
+        let keys: Vec<usize> = (0..count).step_by(count.div_ceil(64).max(1)).collect();
         let sum = |c: usize| keys.iter().map(|&j| f64::from(key.row(j)[c])).sum::<f64>();
         let mean: Vec<f32> =
             (0..key.cols()).map(|c| if count > 0 { (sum(c) / keys.len() as f64) as f32 } else { 0.0 }).collect();

@@ -26,7 +26,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// ```text
 /// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 bits, a scale each row
 /// c_j   = the mean key where every row sees every key;  under a causal mask alone, from key 96 on, the mean of the first 96·2^e,
-///         no more than j;  else 0.  Of more than 256 keys every so manyth is taken, and 0 for a mean
+///         no more than j;  else 0.  Of more than 64 keys every so manyth is taken, and 0 for a mean
 ///         that leaves their largest elements no smaller, on average.
 /// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
 /// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
