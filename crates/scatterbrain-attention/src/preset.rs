@@ -39,7 +39,7 @@ const SINKS: usize = 4;
 /// | `scatterbrain-smyrf` | 2 hashes × clusters of b/4 | b/4 hyperbolic features |
 /// | `centroids` | – | b/2 cluster centroids |
 /// | `scatterbrain-centroid` | window of b/2, the first 4 keys in it | b/4 cluster centroids |
-/// | `quantised-topk` | the b largest logits of 7-bit keys and 8-bit queries | – |
+/// | `quantised-topk` | the b largest logits of keys and queries in 8 bits | – |
 /// | `inverted-file` | b keys of the clusters that matter, one cluster for every 32 keys | – |
 /// | `scatterbrain-quantised` | those of b/2 | b/4 cluster centroids |
 /// | `scatterbrain-scan` | pairs of more than 2/b of their row | all others in 8 bits |

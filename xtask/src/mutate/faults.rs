@@ -21,6 +21,8 @@ const SCAN: &str = "crates/scatterbrain-combine/src/scan/panel.rs";
 const INVERTED: &str = "crates/scatterbrain-combine/src/inverted/mod.rs";
 const EPOCH: &str = "crates/scatterbrain-combine/src/inverted/epoch.rs";
 const CODE_WEIGHTS: &str = "crates/scatterbrain-core/src/kernel/code_weights.rs";
+const QUANTISE: &str = "crates/scatterbrain-core/src/kernel/quantise.rs";
+const SEARCH: &str = "crates/scatterbrain-combine/src/plan/search.rs";
 const CLUSTERS: &str = "crates/scatterbrain-blocks/src/clusters.rs";
 const MASS: &str = "crates/scatterbrain-features/src/sampled_mass.rs";
 const EXP2: &str = "crates/scatterbrain-core/src/kernel/exp2.rs";
@@ -55,6 +57,14 @@ pub(super) const FAULTS: &[Fault] = &[
         LISTS,
         "*s -= if part.abs() > kernel::NOTHING { part } else { 0.0 };",
         "let _ = (part, s);",
+    ),
+    fault("codes-fit-by-even-columns-alone", CORE, QUANTISE, "pair(0).max(pair(2))", "pair(0)"),
+    fault(
+        "a-near-miss-has-no-second-trial",
+        COMBINE,
+        SEARCH,
+        "known <= NEAR * self.error { again }",
+        "known <= NEAR * self.error { 0.0 }",
     ),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
