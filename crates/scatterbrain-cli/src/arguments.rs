@@ -132,7 +132,7 @@ pub(crate) struct RequestOptions {
     pub(crate) max_time: Option<f64>,
 
     /// What planning may cost, as a part of exact attention's time, predicted as well; for units or a time at least one
-    /// configuration is tried [default: 0.1; no limit where a plan serves other inputs too]
+    /// configuration is tried [default: 0.095; no limit where a plan serves other inputs too]
     #[arg(long, value_name = "PART", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) effort: Option<f64>,
 

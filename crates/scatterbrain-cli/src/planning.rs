@@ -28,7 +28,7 @@ impl Planning {
                 let options = options(&source.request, common, input.sizes.m)?;
                 let PlanOptions { effort, margin, .. } = PlanOptions::on_the_fly(options.request);
                 let (effort, margin) = (options.effort.or(effort), options.margin.or(margin));
-                Ok(Self::Fresh(PlanOptions { effort, margin, ..options }))
+                Ok(Self::Fresh(PlanOptions { effort, margin, own_codes: true, ..options }))
             }
             Some(path) => {
                 let plan = read_plan(path)?;

@@ -5,6 +5,7 @@ use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::WindowSupport;
 use scatterbrain_combine::plan::{Config, HeadPlan, LayerPlan, Plan, PlanOptions, Request, VERSION, plan};
 use scatterbrain_combine::{Attention, InvertedFileSupport, Method, Options, QuantisedTopK, ScanBackground, attend};
+use scatterbrain_core::kernel::key_code;
 use scatterbrain_core::tile::Causality;
 use scatterbrain_core::{Error, Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground, SampledMassBackground};
@@ -386,8 +387,8 @@ fn stored_plans_are_the_same_at_every_kind_of_codes() {
     let (fine, common) = (Level::detect(), Level::detect().with_common_codes());
     let stored = PlanOptions { request: Request::Units(50), ..PlanOptions::default() };
     assert_eq!(at(fine, &stored), at(common, &stored));
-    let used_here = PlanOptions { effort: Some(100.0), ..stored };
-    assert_eq!(at(fine, &used_here) == at(common, &used_here), fine.name() == common.name());
+    let used_here = PlanOptions { own_codes: true, ..stored };
+    assert_eq!(at(fine, &used_here) == at(common, &used_here), key_code(fine) == key_code(common));
 }
 
 #[test]
@@ -395,9 +396,7 @@ fn budgets_are_looked_at_as_far_as_the_effort_goes() {
     let data = Data::of_positions(4, 1500, 1, 0, 1500);
     let with = |effort, rows, request| {
         let options = PlanOptions { effort, rows, seed: Some(SEED), ..PlanOptions::on_the_fly(request) };
-        // Without a limit of effort there are no other codes.
-        let common = Options { level: Some(Level::detect().with_common_codes()), ..Options::default() };
-        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &common)).unwrap()
+        data.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap()
     };
     let sum = |plan: &LayerPlan| plan.heads.iter().map(|head| head.error).sum::<f64>();
     for request in [Request::Units(50), Request::Time(0.6)] {

@@ -59,13 +59,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "let _ = (part, s);",
     ),
     fault("codes-fit-by-even-columns-alone", CORE, QUANTISE, "pair(0).max(pair(2))", "pair(0)"),
-    fault(
-        "a-near-miss-has-no-second-trial",
-        COMBINE,
-        SEARCH,
-        "known <= NEAR * self.error { again }",
-        "known <= NEAR * self.error { 0.0 }",
-    ),
+    fault("a-near-miss-has-no-second-trial", COMBINE, SEARCH, "if may_lend && known", "if false && known"),
     fault("duplicate-counted-twice", COMBINE, CLUSTERS, "!self.rounds[..round].iter()", "!self.rounds[..0].iter()"),
     fault(
         "whole-tile-forgets-a-row",

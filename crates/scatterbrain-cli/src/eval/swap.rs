@@ -95,7 +95,8 @@ impl Swap {
                         let start = Instant::now();
                         let request = self.request.unwrap_or(Request::Units(units));
                         let Self { effort, margin, .. } = *self;
-                        let options = PlanOptions { request, seed: Some(self.seed), rows: None, effort, margin };
+                        let options =
+                            PlanOptions { request, seed: Some(self.seed), rows: None, effort, margin, own_codes: true };
                         let plan = inputs.plan(&options)?;
                         state.planning_seconds += start.elapsed().as_secs_f64();
                         ScatterbrainAttention::planned(plan)

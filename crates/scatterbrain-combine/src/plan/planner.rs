@@ -83,20 +83,23 @@ pub struct PlanOptions {
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
     /// does not suffice for a look at sixteen rows, heads are left to exact attention unseen for an error; for units or a
-    /// time one configuration is tried on sixteen rows whatever that costs. Absent: no limit, for plans that are stored; they
-    /// are tried with the codes that scans have on every machine, so that errors are no larger elsewhere
-    /// ([`Level::with_common_codes`](scatterbrain_core::Level::with_common_codes)). [`PlanOptions::on_the_fly`] has one.
+    /// time one configuration is tried on sixteen rows whatever that costs. Absent: no limit, for plans that are stored.
+    /// [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.5, for plans that other inputs
     /// will use, whose errors differ from those of the planned one. It does not bind requests in units or time.
     pub margin: Option<f64>,
+    /// Whether scans are tried with the codes of this CPU, for a plan that is used on it alone, as one on the fly is. Else with
+    /// those that every CPU takes ([`Level::with_common_codes`](scatterbrain_core::Level::with_common_codes)), so that errors
+    /// are no larger elsewhere.
+    pub own_codes: bool,
 }
 
 impl PlanOptions {
-    /// For a plan that is used once: a tenth of exact attention, or an effort of 0.095 as counts are off by a twentieth, and no
-    /// margin.
+    /// For a plan that is used once: a tenth of exact attention, or an effort of 0.095 as counts are off by a twentieth, no
+    /// margin, and the codes of this CPU.
     pub fn on_the_fly(request: Request) -> Self {
-        Self { request, effort: Some(0.095), margin: Some(1.0), ..Self::default() }
+        Self { request, effort: Some(0.095), margin: Some(1.0), own_codes: true, ..Self::default() }
     }
 
     fn margin(&self) -> f64 {
@@ -167,8 +170,7 @@ pub fn plan(
 ) -> Result<LayerPlan> {
     plan.check()?;
     let mut call = Call::new(query, key, value, mask, options)?;
-    if plan.effort.is_none() {
-        // The plan may be used on another machine.
+    if !plan.own_codes {
         call.level = call.level.with_common_codes();
     }
     let (sizes, d) = (call.sizes, query.shape()[3]);

@@ -21,8 +21,8 @@ const SURE: f64 = 1.6;
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
 
-/// A member of a family that misses by less has neighbours that keep the error, and what it has prepared makes their trials
-/// cheap: one more of them may cost what is not left, and heads that share the keys and values have that less.
+/// A scan that misses by less has neighbours that keep the error, and what it has prepared makes their trials cheap: one more
+/// of them may cost what is not left, and heads that share the keys and values have that less.
 const NEAR: f64 = 2.0;
 
 /// The search for what keeps an error of one head.
@@ -109,7 +109,8 @@ impl<'c> Search<'_, '_, 'c> {
                 true => (0..at).find(|&i| expects(i)),
                 false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
             };
-            lent = if !kept && lent == 0.0 && known <= NEAR * self.error { again } else { 0.0 };
+            let may_lend = !kept && lent == 0.0 && matches!(configs[at], Config::Scan { .. });
+            lent = if may_lend && known <= NEAR * self.error { again } else { 0.0 };
         }
         Ok(false)
     }
