@@ -62,7 +62,7 @@ fn configs(n: usize) -> Vec<Config> {
 
 /// A plan of one head, which no cost overrules.
 fn one(config: Config, n: usize, d: usize, causal: bool) -> LayerPlan {
-    let head = HeadPlan { config, error: 0.0, error_bound: 0.0, cost: 1.0, exact_share: 0.0, scan_share: 1.0 };
+    let head = HeadPlan { config, error: None, error_bound: None, cost: 1.0, exact_share: 0.0, scan_share: 1.0 };
     let heads = vec![head];
     let request = Request::Units(n);
     LayerPlan { request, seed: Seed(0), rows: 64, causal, n, m: n, head_dim: d, value_dim: d, kv_heads: 1, heads }

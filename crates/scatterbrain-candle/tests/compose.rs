@@ -104,7 +104,7 @@ fn committed_plans_are_for_their_models() -> Result<()> {
         assert_eq!(planned.sites().collect::<Vec<_>>(), sites);
         for layer in plan.layers.values() {
             assert_eq!((layer.heads.len(), layer.head_dim, layer.causal), (heads, head_dim, causal));
-            assert!(layer.heads.iter().all(|head| head.error_bound <= 0.05));
+            assert!(layer.heads.iter().all(|head| head.error_bound <= Some(0.05)));
             assert!(layer.heads.iter().any(|head| head.config != Config::Exact));
             assert!(serde_json::to_string_pretty(layer).map_err(Error::wrap)?.len() <= 64_000);
         }

@@ -171,7 +171,7 @@ impl Bench<'_> {
             seconds: times.seconds,
             setup_seconds: times.setup_seconds,
             planning_seconds: times.planning_seconds,
-            planned_error: mean(heads.iter().filter_map(|h| h.planned_error)),
+            planned_error: planned_error(&heads),
             fallback_heads: plan.map(|_| heads.iter().filter(|h| h.fallback).count()),
             exact_seconds: times.exact_seconds,
             speedup: times.exact_seconds / times.seconds,
@@ -201,13 +201,19 @@ impl Bench<'_> {
     }
 }
 
+/// The mean of what was promised of each head; nothing where it was not of some.
+fn planned_error(heads: &[HeadResult]) -> Option<f64> {
+    let bounds: Option<Vec<f64>> = heads.iter().map(|h| h.planned_error).collect();
+    bounds.and_then(|bounds| mean(bounds.into_iter()))
+}
+
 /// Heads batch-major, with what a plan promised of each.
 fn heads(errors: &RowErrors, heads: usize, plan: Option<&LayerPlan>, reports: &[HeadReport]) -> Vec<HeadResult> {
     let result = |(index, (error, report)): (usize, (&Option<f64>, &HeadReport))| HeadResult {
         batch: index / heads,
         head: index % heads,
         error: *error,
-        planned_error: plan.map(|p| if report.fallback { 0.0 } else { p.heads[index % heads].error_bound }),
+        planned_error: plan.and_then(|p| if report.fallback { Some(0.0) } else { p.heads[index % heads].error_bound }),
         fallback: report.fallback,
     };
     errors.heads.iter().zip(reports).enumerate().map(result).collect()

@@ -145,8 +145,11 @@ fn planned(auto: &MethodResult) -> String {
     let time = auto.planning_seconds.map_or("a stored plan".into(), |s| {
         format!("planned in {} ({:.1} % of exact attention)", seconds(s), 100.0 * s / auto.exact_seconds)
     });
-    let bound = error(auto.planned_error);
-    format!("{time}: mean error at most {bound}; {exact} of {all} heads left to exact attention")
+    let bound = match auto.planned_error {
+        Some(bound) => format!("mean error at most {}", error(Some(bound))),
+        None => "unseen, so without a bound on the error (a greater --effort looks)".into(),
+    };
+    format!("{time}: {bound}; {exact} of {all} heads left to exact attention")
 }
 
 /// A layer that was planned.
@@ -170,7 +173,7 @@ pub(crate) fn render_plan(plan: &Plan, layers: &[PlannedLayer]) -> String {
             Request::Time(time) => format!("time {time}"),
         };
         let speedup = format!("{:.2}×", 1.0 / layer.cost());
-        table.add_row([name.clone(), asked, error(Some(layer.error_bound())), speedup, seconds(*time), counts(layer)]);
+        table.add_row([name.clone(), asked, error(layer.error_bound()), speedup, seconds(*time), counts(layer)]);
     }
     let text = format!(
         "{}\n\nerror    mean of the heads' bounds, from sampled rows\nspeed-up predicted from counts of operations\n",

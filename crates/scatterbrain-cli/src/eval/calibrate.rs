@@ -79,7 +79,8 @@ fn write(options: &PlanOptions, planned: BTreeMap<Site, Vec<(LayerPlan, f64)>>) 
 fn safer(a: LayerPlan, b: LayerPlan) -> LayerPlan {
     let (mut kept, other) = if a.m >= b.m { (a, b) } else { (b, a) };
     for (head, other) in kept.heads.iter_mut().zip(&other.heads) {
-        let (error, bound) = (head.error.max(other.error), head.error_bound.max(other.error_bound));
+        let larger = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a.max(b));
+        let (error, bound) = (larger(head.error, other.error), larger(head.error_bound, other.error_bound));
         if other.cost > head.cost {
             *head = *other;
         }

@@ -17,9 +17,9 @@
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and
 //! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long,
-//! APART times where they are exact, and those with a tile of their own ALONE besides, which is what trials of a plan cost;
-//! these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number (CHECK) were fitted to timed trials on another
-//! machine, in times of its exact attention.
+//! APART times where they are exact, and those with a tile of their own ALONE besides, and under a mask BEGUN a trial, which is
+//! what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number (CHECK) were fitted to
+//! timed trials on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -66,14 +66,15 @@ const SUM: f64 = 0.4;
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
 const KMEANS: f64 = 0.2;
-const COLUMN: f64 = 1.6;
+const COLUMN: f64 = 0.6;
 const OTHER: f64 = 100.0;
 const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
 const APART: f64 = 1.3;
 const APART_UNDER_MASK: f64 = 1.75;
 const ALONE: f64 = 2000.0;
-const CHECK: f64 = 0.3;
+const BEGUN: f64 = 12_000.0;
+const CHECK: f64 = 0.4;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -192,7 +193,8 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         (_, true) => SCATTERED,
         (_, false) => SCATTERED_UNDER_MASK,
     } * shape.lone();
-    setup + scattered * of_all * rows as f64 / shape.n as f64
+    let begun = if shape.dense { 0.0 } else { BEGUN };
+    begun + setup + scattered * of_all * rows as f64 / shape.n as f64
 }
 
 /// Nanoseconds: of what is prepared once, and of all rows.

@@ -93,10 +93,11 @@ pub struct LayerPlan {
 pub struct HeadPlan {
     /// How.
     pub config: Config,
-    /// Mean row error of the sampled rows; of several batch entries the largest.
-    pub error: f64,
+    /// Mean row error of the sampled rows; of several batch entries the largest. `None`: the head was planned unseen, by its
+    /// shape.
+    pub error: Option<f64>,
     /// What the mean over all rows stays under with a confidence of 95 %; of several batch entries the largest.
-    pub error_bound: f64,
+    pub error_bound: Option<f64>,
     /// Predicted time over that of exact attention.
     pub cost: f64,
     /// Exact pairs over visible pairs, of the sampled rows.
@@ -113,8 +114,14 @@ fn all_pairs() -> f64 {
 
 impl HeadPlan {
     /// Exact attention.
-    pub(crate) const EXACT: Self =
-        Self { config: Config::Exact, error: 0.0, error_bound: 0.0, cost: 1.0, exact_share: 1.0, scan_share: 0.0 };
+    pub(crate) const EXACT: Self = Self {
+        config: Config::Exact,
+        error: Some(0.0),
+        error_bound: Some(0.0),
+        cost: 1.0,
+        exact_share: 1.0,
+        scan_share: 0.0,
+    };
 
     /// Whether the head was left to exact attention.
     pub fn is_fallback(&self) -> bool {
@@ -124,8 +131,8 @@ impl HeadPlan {
     fn check(&self) -> Result<()> {
         self.config.check()?;
         let figures = [
-            ("plan.error", self.error),
-            ("plan.error_bound", self.error_bound),
+            ("plan.error", self.error.unwrap_or(0.0)),
+            ("plan.error_bound", self.error_bound.unwrap_or(0.0)),
             ("plan.cost", self.cost),
             ("plan.exact_share", self.exact_share),
             ("plan.scan_share", self.scan_share),
@@ -138,9 +145,10 @@ impl HeadPlan {
 }
 
 impl LayerPlan {
-    /// The mean of the heads' bounds: what the mean error should stay under.
-    pub fn error_bound(&self) -> f64 {
-        self.heads.iter().map(|h| h.error_bound).sum::<f64>() / self.heads.len().max(1) as f64
+    /// The mean of the heads' bounds: what the mean error should stay under. `None` where a head was planned unseen.
+    pub fn error_bound(&self) -> Option<f64> {
+        let sum: Option<f64> = self.heads.iter().map(|h| h.error_bound).sum();
+        sum.map(|sum| sum / self.heads.len().max(1) as f64)
     }
 
     /// The mean of the heads' costs.

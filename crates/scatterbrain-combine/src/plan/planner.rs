@@ -6,10 +6,13 @@
 //!     an error asked for:    search (`search.rs`) for the cheapest configuration whose error bound keeps it
 //!     units or time:         try configurations as far as the effort goes, and take the least error
 //! ```
+//!
+//! Where the effort does not suffice for a look, a head is left to exact attention for an error, and for units or a time to
+//! the configuration that would be tried first.
 
 use super::config::{self, Config, Setting};
 use super::cost::{self, Shape, Spent};
-use super::families::{Family, families};
+use super::families::{Family, SCAN, families};
 use super::search::{Effort, Search};
 use super::trial::{Group, Outcome};
 use super::{HeadPlan, LayerPlan};
@@ -34,8 +37,10 @@ const MOST_ROWS: usize = 512;
 const MARGIN: f64 = 1.5;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
-/// Steps of the search for the price of an error.
-const STEPS: usize = 60;
+/// Costs that differ by less of exact attention are taken as one where a time is split among heads.
+const COST_STEPS: f64 = 64.0;
+/// Of sums of costs.
+const ROUNDING: f64 = 1e-9;
 
 /// What a plan is to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -82,9 +87,9 @@ pub struct PlanOptions {
     /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
-    /// does not suffice for a look at sixteen rows, heads are left to exact attention unseen for an error; for units or a
-    /// time one configuration is tried on sixteen rows whatever that costs. Absent: no limit, for plans that are stored.
-    /// [`PlanOptions::on_the_fly`] has one.
+    /// does not suffice for a look at sixteen rows, heads are planned unseen: for an error they are left to exact attention,
+    /// for units or a time to what mostly errs least within them ([`HeadPlan::error`] is `None`). Absent: no limit, for plans
+    /// that are stored. [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.5, for plans that other inputs
     /// will use, whose errors differ from those of the planned one. It does not bind requests in units or time.
@@ -124,8 +129,7 @@ impl PlanOptions {
         let seeing = shape.seeing(causal);
         let affordable = |effort: f64| panels((seeing as f64 * effort * ROWS_EFFORT / shape.lone()) as usize);
         let (most, part, fewest) = match (self.effort, self.request) {
-            (Some(effort), Request::Error(_)) => (affordable(effort), ROWS_PART, FEWEST_ROWS),
-            (Some(effort), _) => (affordable(effort).max(PANEL), ROWS_PART, FEWEST_ROWS),
+            (Some(effort), _) => (affordable(effort), ROWS_PART, FEWEST_ROWS),
             (None, Request::Error(_)) => (usize::MAX, UNLIMITED_PART, FEWEST_UNLIMITED),
             (None, _) => (usize::MAX, ROWS_PART, FEWEST_ROWS),
         };
@@ -157,7 +161,7 @@ impl PlanOptions {
 /// let x = Tensor::f32("input", &x, [1, 2, 300, 8])?;
 /// let options = PlanOptions { request: Request::Error(0.1), ..PlanOptions::default() };
 /// let plan = plan(&x, &x, &x, &Mask::causal(), &options, &Options::default())?;
-/// assert!(plan.heads.iter().all(|head| head.error_bound <= 0.1));
+/// assert!(plan.heads.iter().all(|head| head.error_bound.is_some_and(|bound| bound <= 0.1)));
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
 pub fn plan(
@@ -189,7 +193,7 @@ pub fn plan(
         kv_heads: sizes.kv_heads,
         heads,
     };
-    if rows == 0 {
+    if rows == 0 && matches!(plan.request, Request::Error(_)) {
         return Ok(layer(vec![HeadPlan::EXACT; sizes.heads]));
     }
     // Values too large for a background are not too large for exact attention.
@@ -202,8 +206,12 @@ pub fn plan(
     let group = sizes.heads / sizes.kv_heads;
     let effort = plan.effort.unwrap_or(f64::INFINITY) * cost::exact(&shape) - cost::checks(&shape, group);
     let margin = plan.margin();
-    let planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
-    Ok(layer(planner.heads(&extents, &setting)?))
+    let mut planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
+    while planner.rows > 0 && !planner.may_try() {
+        planner.rows = planner.rows.saturating_sub(PANEL);
+    }
+    let heads = planner.heads(&extents, &setting)?;
+    Ok(LayerPlan { rows: planner.rows, ..layer(heads) })
 }
 
 /// What a plan is made from.
@@ -221,8 +229,12 @@ pub(super) struct Planner<'a> {
 
 impl Planner<'_> {
     fn heads(&self, extents: &[GroupExtent], setting: &Setting) -> Result<Vec<HeadPlan>> {
+        let heads = self.call.group_size() * self.call.sizes.kv_heads;
         if self.families.is_empty() {
-            return Ok(vec![HeadPlan::EXACT; self.call.group_size() * self.call.sizes.kv_heads]);
+            return Ok(vec![HeadPlan::EXACT; heads]);
+        }
+        if self.rows == 0 {
+            return Ok(vec![self.unseen(); heads]);
         }
         let parts = |family: &Family| config::parts(&family.configs, setting);
         let parts = self.families.iter().map(parts).collect::<Result<Vec<_>>>()?;
@@ -233,6 +245,33 @@ impl Planner<'_> {
             Request::Time(time) => spend(&options, time),
             Request::Error(_) | Request::Units(_) => options.into_iter().map(|head| head[0]).collect(),
         })
+    }
+
+    /// Whether there is effort for a trial of every head: else a look at rows is for nothing.
+    fn may_try(&self) -> bool {
+        let first = match self.request {
+            Request::Error(_) => Some(SCAN),
+            Request::Units(_) | Request::Time(_) => self.first(),
+        };
+        first.is_none_or(|first| {
+            let once = self.shared(first) / self.call.group_size() as f64;
+            self.trial(Config::Exact) + once + self.trial(first) <= self.effort
+        })
+    }
+
+    /// Of units or a time what is tried first.
+    fn first(&self) -> Option<Config> {
+        self.order().first().map(|&(family, at)| self.families[family].configs[at])
+    }
+
+    /// What a trial costs where another head of the group has had it.
+    fn trial(&self, config: Config) -> f64 {
+        cost::trial(config, &self.shape, self.rows, true)
+    }
+
+    /// What the first head of a group pays for all.
+    fn shared(&self, config: Config) -> f64 {
+        cost::trial(config, &self.shape, self.rows, false) - self.trial(config)
     }
 
     /// What the heads of a group may be computed by: the best, or for a request in time all that was tried.
@@ -246,11 +285,13 @@ impl Planner<'_> {
         };
         let keys: Vec<KeyRows<'_>> = (0..self.call.sizes.batch).map(keys).collect();
         let mut group = Group::new(self.call, kv_head, &keys, extents, self.rows, self.seed);
-        // What a head leaves, the next ones have; what is prepared for one, others use.
-        let mut effort = Effort { left: 0.0, scanned: false };
+        // What a head leaves, the next ones have. A scan is prepared for all, and all pay for it.
+        let shared = self.shared(SCAN);
+        let own = self.effort - self.trial(Config::Exact) - shared / self.call.group_size() as f64;
+        let mut effort = Effort { left: shared, scanned: false };
         (0..self.call.group_size())
             .map(|head| {
-                effort.left += self.effort - cost::trial(Config::Exact, &self.shape, self.rows, true);
+                effort.left += own;
                 match self.request {
                     Request::Error(error) => {
                         let error = error / self.margin;
@@ -261,7 +302,8 @@ impl Planner<'_> {
                     Request::Units(_) => {
                         let tried = self.some(&mut group, head, parts, &mut effort)?.into_iter();
                         let units = tried.filter(|option| !option.is_fallback());
-                        let least = units.min_by(|a, b| a.error.total_cmp(&b.error));
+                        let error = |option: &HeadPlan| option.error.unwrap_or(f64::INFINITY);
+                        let least = units.min_by(|a, b| error(a).total_cmp(&error(b)));
                         Ok(vec![least.unwrap_or(HeadPlan::EXACT)])
                     }
                 }
@@ -269,7 +311,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    /// Exact attention and the configurations that there is effort for, one at least.
+    /// Exact attention, the first configuration, and others that there is effort for.
     fn some<'b>(
         &self,
         group: &mut Group<'b>,
@@ -283,6 +325,7 @@ impl Planner<'_> {
             let scan = matches!(config, Config::Scan { .. });
             let prepared = group.has(parts) || scan && effort.scanned;
             let cost = cost::trial(config, &self.shape, self.rows, prepared);
+            // For the first, what the heads of the group have together suffices.
             if cost > effort.left && before > 0 {
                 continue;
             }
@@ -294,6 +337,24 @@ impl Planner<'_> {
             }
         }
         Ok(options)
+    }
+
+    /// What a head gets that nothing was tried on: of units or a time what would be tried first, unless exact attention costs
+    /// no more or is within the time.
+    fn unseen(&self) -> HeadPlan {
+        let Some(config) = self.first() else { return HeadPlan::EXACT };
+        let cost = self.expected_cost(config);
+        let exact = match self.request {
+            Request::Error(_) => true,
+            Request::Units(_) => false,
+            Request::Time(time) => time >= 1.0 || cost >= 1.0,
+        };
+        if exact {
+            return HeadPlan::EXACT;
+        }
+        let scan_share = if matches!(config, Config::Scan { .. }) { 1.0 } else { 0.0 };
+        let exact_share = short(self.shape.share(expected_keys(config)));
+        HeadPlan { config, error: None, error_bound: None, cost: short(cost), exact_share, scan_share }
     }
 
     /// Places of all configurations: of each family first the one that the request pays best, scans before others since they
@@ -319,21 +380,18 @@ impl Planner<'_> {
         let spent = Spent { exact: exact.max(self.shape.share(config.keys())), scanned };
         HeadPlan {
             config,
-            error: short(outcome.error),
-            error_bound: short(outcome.bound),
+            error: Some(short(outcome.error)),
+            error_bound: Some(short(outcome.bound)),
             cost: short(cost::relative(config, &self.shape, spent)),
             exact_share: short(exact),
             scan_share: short(scanned),
         }
     }
 
-    /// The cost as captures mostly have it: of a scan a fourth of the keys that could be heavy are.
+    /// The cost as captures mostly have it.
     fn expected_cost(&self, config: Config) -> f64 {
-        let keys = match config {
-            Config::Scan { keys, .. } => Some(keys / 4),
-            _ => config.keys(),
-        };
-        cost::relative(config, &self.shape, Spent { exact: self.shape.share(keys), scanned: 1.0 })
+        let spent = Spent { exact: self.shape.share(expected_keys(config)), scanned: 1.0 };
+        cost::relative(config, &self.shape, spent)
     }
 
     /// The cost as far as it is known before a trial.
@@ -343,30 +401,67 @@ impl Planner<'_> {
     }
 }
 
+/// Exact keys of a row, as captures mostly have them: of a scan a fourth of those that could be heavy are.
+fn expected_keys(config: Config) -> Option<usize> {
+    match config {
+        Config::Scan { keys, .. } => Some(keys / 4),
+        _ => config.keys(),
+    }
+}
+
 /// To six digits: all that a plan needs, in a third of the characters.
 fn short(x: f64) -> f64 {
     format!("{x:.5e}").parse().unwrap_or(x)
 }
 
-/// One option of each head, so that their mean cost is at most `time` and the sum of their errors small: each head takes
-/// the least of error + λ·cost, with the smallest λ that keeps the time. Where nothing does, the cheapest.
+/// One option of each head: of those whose mean cost is at most `time` the one of least total error, or the cheapest where
+/// nothing keeps the time.
+///
+/// ```text
+/// for each head:
+///     partial sums · options, those beyond the time left out;     of sums within a step of cost the one of least error
+/// ```
 fn spend(options: &[Vec<HeadPlan>], time: f64) -> Vec<HeadPlan> {
-    let take = |price: f64| -> Vec<HeadPlan> {
-        let value = |o: &HeadPlan| o.error + price * o.cost;
-        let best = |head: &Vec<HeadPlan>| head.iter().copied().min_by(|a, b| value(a).total_cmp(&value(b)));
-        options.iter().filter_map(best).collect()
+    let most = time.min(1.0) * options.len() as f64;
+    let cells = (most * COST_STEPS) as usize + 1;
+    let mut sums = vec![vec![Sum::default()]];
+    for head in options {
+        let mut next: Vec<Option<Sum>> = vec![None; cells];
+        for (before, sum) in sums[sums.len() - 1].iter().enumerate() {
+            for (option, plan) in head.iter().enumerate() {
+                let (cost, error) = (sum.cost + plan.cost, sum.error + plan.error.unwrap_or(0.0));
+                let Some(cell) = next.get_mut((cost * COST_STEPS) as usize).filter(|_| cost <= most + ROUNDING) else {
+                    continue;
+                };
+                if cell.is_none_or(|other| (error, cost) < (other.error, other.cost)) {
+                    *cell = Some(Sum { cost, error, before, option });
+                }
+            }
+        }
+        sums.push(next.into_iter().flatten().collect());
+    }
+    let Some(mut sum) = sums[options.len()].iter().min_by(|a, b| a.error.total_cmp(&b.error)) else {
+        let cheapest = |head: &Vec<HeadPlan>| head.iter().copied().min_by(|a, b| a.cost.total_cmp(&b.cost));
+        return options.iter().filter_map(cheapest).collect();
     };
-    let cost = |heads: &[HeadPlan]| heads.iter().map(|h| h.cost).sum::<f64>() / heads.len() as f64;
-    // Prices between 10⁻⁹ and 10⁹ of an error, by halving their ratio.
-    let (mut low, mut high) = (1e-9f64, 1e9f64);
-    if cost(&take(low)) <= time {
-        return take(low);
+    let mut plans = Vec::with_capacity(options.len());
+    for (head, before) in options.iter().zip(&sums).rev() {
+        plans.push(head[sum.option]);
+        sum = &before[sum.before];
     }
-    for _ in 0..STEPS {
-        let middle = (low * high).sqrt();
-        if cost(&take(middle)) <= time { high = middle } else { low = middle }
-    }
-    take(high)
+    plans.reverse();
+    plans
+}
+
+/// Of options of some heads.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    cost: f64,
+    error: f64,
+    /// Place of the sum without the last head.
+    before: usize,
+    /// What the last head has.
+    option: usize,
 }
 
 #[cfg(test)]
@@ -381,13 +476,17 @@ mod tests {
 
     #[test]
     fn time_is_spent_where_it_lowers_errors() {
-        let option = |error, cost| HeadPlan { error, cost, ..HeadPlan::EXACT };
+        let option = |error, cost| HeadPlan { error: Some(error), cost, ..HeadPlan::EXACT };
         let steep = vec![option(0.0, 1.0), option(0.8, 0.2)];
         let flat = vec![option(0.0, 1.0), option(0.1, 0.2)];
         let errors = |time| spend(&[steep.clone(), flat.clone()], time).iter().map(|h| h.error).collect::<Vec<_>>();
-        assert_eq!(errors(0.6), [0.0, 0.1]);
-        assert_eq!(errors(1.0), [0.0, 0.0]);
-        assert_eq!(errors(0.2), [0.8, 0.1]);
-        assert_eq!(errors(0.1), [0.8, 0.1]);
+        assert_eq!(errors(0.6), [0.0, 0.1].map(Some));
+        assert_eq!(errors(1.0), [0.0, 0.0].map(Some));
+        assert_eq!(errors(0.2), [0.8, 0.1].map(Some));
+        assert_eq!(errors(0.1), [0.8, 0.1].map(Some));
+        // No price of an error would take the second of three options that bend outwards.
+        let bent = vec![option(0.0, 1.0), option(0.9, 0.4), option(1.0, 0.2)];
+        let costs = |time| spend(&[bent.clone(), bent.clone()], time).iter().map(|h| h.cost).collect::<Vec<_>>();
+        assert_eq!([costs(0.4), costs(0.7), costs(0.3)], [vec![0.4, 0.4], vec![0.4, 1.0], vec![0.2, 0.4]]);
     }
 }
