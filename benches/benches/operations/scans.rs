@@ -50,7 +50,6 @@ pub(crate) fn weights(criterion: &mut Criterion) {
     for steps in [2.0, 127.0] {
         let coding = Coding {
             first: 0,
-            fraction: 0,
             scales: &key_sizes,
             value_steps: &[2.0 * steps; PANEL],
             mass_steps: &[steps; PANEL],

@@ -13,6 +13,8 @@ use scatterbrain_features::{
 };
 use scatterbrain_hash::{Smyrf, Transform};
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Hash rounds of every hashed preset.
@@ -152,10 +154,13 @@ impl Preset {
         !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear | Preset::Int8 | Preset::Int8Scores)
     }
 
-    /// Samples the method's hashes and projections. `causal` decides which window `local` takes.
+    /// Samples the method's hashes and projections. `causal` must be what the mask is: windows then hold the last keys, and
+    /// else those around a row, half of which a causal mask would hide (`local`, `scatterbrain-local`,
+    /// `scatterbrain-centroid`, `eva`, `vattention`).
     ///
     /// # Errors
-    /// A budget or head dimension of 0.
+    /// A budget or head dimension of 0. A call with fewer keys than the budget is refused by
+    /// [`attend`](crate::attend).
     ///
     /// ```
     /// use scatterbrain_attention::{Preset, Seed};
@@ -212,7 +217,7 @@ impl Preset {
                 (Method::scatterbrain(near, far), keys(2) + far.units())
             }
             Preset::QuantisedTopK => (Method::sparse(QuantisedTopK::new(keys(1))?), keys(1)),
-            Preset::InvertedFile => (Method::sparse(InvertedFileSupport::new(keys(1))?), keys(1)),
+            Preset::InvertedFile => (Method::sparse(InvertedFileSupport::new(keys(1))?.with_seed(seed)), keys(1)),
             Preset::ScatterbrainQuantised => {
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(QuantisedTopK::new(keys(2))?, far), keys(2) + far.units())
@@ -246,6 +251,23 @@ impl Preset {
             }
         };
         method.with_budget(budget, units)
+    }
+}
+
+impl Display for Preset {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::from_name(name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::invalid("preset", format!("one of {names}"), name)
+        })
     }
 }
 

@@ -238,6 +238,7 @@ impl Clusters {
     /// Work is counted in pairs of whole panels; for each pass over it a row pays 22 pairs more, and a pair of the one
     /// block counts half as much again (both fitted to counts of instructions at 64 to 256 rows). The sizes of all clusters
     /// decide, so this is for supports that see the future by their choice.
+    #[must_use]
     pub fn whole_where_it_pays(mut self, causal: bool) -> Self {
         let (n, m) = (self.n(), self.rounds[0].key_order.len());
         // A panel of a causal tile sees the keys up to its own end.

@@ -50,6 +50,7 @@ impl WindowSupport {
     }
 
     /// The same window placed by another rule.
+    #[must_use]
     pub fn align(mut self, align: WindowAlign) -> Self {
         self.window.align = align;
         self
@@ -62,6 +63,7 @@ impl WindowSupport {
     /// let near = WindowSupport::last(60)?.with_sinks(4); // 64 keys a row
     /// # Ok::<(), scatterbrain_core::Error>(())
     /// ```
+    #[must_use]
     pub fn with_sinks(mut self, sinks: usize) -> Self {
         self.sinks = sinks;
         self

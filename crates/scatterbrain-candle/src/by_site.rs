@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 ///
 /// ```
 /// use scatterbrain_candle::{Budget, BySite, ScatterbrainAttention, Site, Stack};
-/// use scatterbrain_attention::{Preset, Seed};
+/// use scatterbrain_candle::{Preset, Seed};
 /// # fn main() -> candle_core::Result<()> {
 /// let scan = ScatterbrainAttention::preset(Preset::ScatterbrainScan, Budget::Units(32), Seed(0))?;
 /// let first = Site { stack: Stack::Encoder, layer: 0 };

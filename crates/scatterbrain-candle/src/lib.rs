@@ -64,7 +64,7 @@ pub use mask::Mask;
 pub use module::{Budget, ScatterbrainAttention};
 pub use op::{Attention, Spent, attend};
 pub use recorder::Recorder;
-pub use scatterbrain_attention::{Method, Preset, Seed};
+pub use scatterbrain_attention::{Causality, Method, Preset, Report, Seed, Window, WindowAlign, plan};
 pub use tally::{SiteTally, Tally};
 
 /// The examples of the README, compiled and run by `cargo test`.

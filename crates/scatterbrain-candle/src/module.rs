@@ -32,7 +32,7 @@ impl Budget {
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// use scatterbrain_candle::{Budget, Mask, ScatterbrainAttention};
-/// use scatterbrain_attention::{Preset, Seed};
+/// use scatterbrain_candle::{Preset, Seed};
 /// # fn main() -> candle_core::Result<()> {
 /// # let q = Tensor::randn(0f32, 1.0, (1, 4, 300, 16), &Device::Cpu)?; // [batch, heads, n, d]
 /// # let (k, v) = (q.narrow(1, 0, 2)?, q.narrow(1, 2, 2)?); // two key/value heads for four
@@ -93,6 +93,7 @@ impl ScatterbrainAttention {
     }
 
     /// A scale of its own instead of 1/√d, for [`Self::forward`] and [`Self::attention`]; a model's site brings its scale.
+    #[must_use]
     pub fn with_scale(mut self, scale: f32) -> Self {
         self.scale = Some(scale);
         self

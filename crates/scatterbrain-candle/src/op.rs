@@ -47,7 +47,7 @@ pub struct Spent {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use scatterbrain_candle::{Mask, attend};
-/// use scatterbrain_attention::{Preset, Seed};
+/// use scatterbrain_candle::{Preset, Seed};
 /// # fn main() -> candle_core::Result<()> {
 /// let x = Tensor::randn(0f32, 1.0, (1, 200, 4, 16), &Device::Cpu)?.transpose(1, 2)?; // [batch, heads, n, d], not contiguous
 /// let method = Preset::ScatterbrainCentroid.method(32, 16, Seed(0), false).map_err(candle_core::Error::wrap)?;

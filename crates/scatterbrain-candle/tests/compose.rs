@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::{Error, Result, Tensor};
 use common::tensor;
-use scatterbrain_attention::plan::{Config, Plan, PlanOptions, Request, VERSION};
+use scatterbrain_attention::plan::{Config, Plan, PlanOptions, Request};
 use scatterbrain_attention::{Preset, Seed};
 use scatterbrain_candle::{Attend, Budget, BySite, Inputs, Recorder, ScatterbrainAttention, Site, Stack, Tally};
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ fn a_plan_made_from_inputs_is_applied_by_name() -> Result<()> {
     let options = PlanOptions { request: Request::Units(64), ..PlanOptions::default() };
     let layer = call.inputs().plan(&options)?;
     assert!(layer.causal && layer.heads.iter().all(|head| head.config != Config::Exact));
-    let plan = |name: &str| Plan { version: VERSION, layers: BTreeMap::from([(name.to_owned(), layer.clone())]) };
+    let plan = |name: &str| Plan::new(BTreeMap::from([(name.to_owned(), layer.clone())]));
     let planned = BySite::planned(&plan("decoder.3"))?;
     assert_eq!(planned.sites().collect::<Vec<_>>(), [site(3)]);
     let tally = Tally::new(&planned);

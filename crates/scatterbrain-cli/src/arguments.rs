@@ -184,7 +184,7 @@ impl Choice {
 #[derive(Debug, Args)]
 pub(crate) struct SimdOptions {
     /// Instruction set to compute with [default: the best of this CPU]
-    #[arg(long, value_name = "NAME", value_parser = level)]
+    #[arg(long, value_name = "NAME")]
     simd: Option<Level>,
 }
 
@@ -333,13 +333,6 @@ impl CommonOptions {
 pub(crate) fn choice() -> impl TypedValueParser<Value = Choice> {
     PossibleValuesParser::new(Choice::all().into_iter().map(Choice::name))
         .map(|name| Preset::from_name(&name).map_or(Choice::Auto, Choice::Preset))
-}
-
-fn level(name: &str) -> Result<Level, String> {
-    let levels = Level::available();
-    let names = || levels.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
-    let level = levels.iter().copied().find(|level| level.name() == name);
-    level.ok_or_else(|| format!("expected one that this CPU has: {}", names()))
 }
 
 /// A number above 0.

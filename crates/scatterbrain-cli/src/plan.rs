@@ -3,7 +3,7 @@
 use crate::arguments::PlanOptions;
 use crate::attend::write_whole;
 use crate::input::Input;
-use crate::library::plan::{Plan, VERSION};
+use crate::library::plan::Plan;
 use crate::measure::{Call, pool};
 use crate::planning;
 use crate::table::{PlannedLayer, render_plan};
@@ -19,7 +19,7 @@ use std::time::Instant;
 /// Inputs or options that cannot be used, two files of one layer, or an output that cannot be written.
 pub(crate) fn run(options: &PlanOptions) -> Result<()> {
     let pool = pool(options.common.threads())?;
-    let mut plan = Plan { version: VERSION, layers: BTreeMap::new() };
+    let mut plan = Plan::new(BTreeMap::new());
     let mut planned: Vec<PlannedLayer> = Vec::new();
     for file in &options.files {
         let input = Input::read(Some(file), &options.common)?;

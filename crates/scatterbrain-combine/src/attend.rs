@@ -10,6 +10,7 @@ use scatterbrain_core::kernel;
 use scatterbrain_core::tile::TILE_ROWS;
 use scatterbrain_core::{Error, Level, Mask, Result, Tensor};
 use serde::{Deserialize, Serialize};
+use std::f32::consts::LOG2_E;
 use std::time::{Duration, Instant};
 
 /// Tiles a thread whose results are held before they are written to the output: they stay in the second cache.
@@ -18,7 +19,7 @@ const WAVE: usize = 4;
 /// How to compute. The default: scale 1/√d, no log-sum-exp, the best SIMD level of the CPU.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// The softmax scale; 1/√d where absent. Any finite number, also negative or zero.
+    /// The softmax scale; 1/√d where absent. Any number, also negative or zero, that log₂e times is still finite.
     pub scale: Option<f32>,
     /// Whether [`attend`] returns the log-sum-exp of each row.
     pub log_sum_exp: bool,
@@ -117,7 +118,9 @@ pub fn attend(
 /// `[batch, heads, n]`. `options.log_sum_exp` is not looked at.
 ///
 /// # Errors
-/// As [`attend`], and an output of another size. Nothing is written then.
+/// As [`attend`], and an output of another size. What the arguments and the ranges of the data show is found before anything
+/// is written; what a part refuses when it looks at a head (as norms that overflow a hash) may come after other heads were
+/// written, and `output` is unspecified then.
 #[allow(clippy::too_many_arguments, reason = "six of them are attend's own; two are where the result goes")]
 pub fn attend_into(
     query: &Tensor<'_>,
@@ -172,8 +175,9 @@ impl<'a> Call<'a> {
     ) -> Result<Self> {
         let sizes = Sizes::check(query, key, value, mask)?;
         let scale = options.scale.unwrap_or(1.0 / (query.shape()[3] as f32).sqrt());
-        if !scale.is_finite() {
-            return Err(Error::invalid("scale", "a finite number", scale));
+        // Logits count in base 2.
+        if !(scale * LOG2_E).is_finite() {
+            return Err(Error::invalid("scale", "a finite number, and log₂e times it", scale));
         }
         Ok(Call { query, key, value, mask, sizes, scale, level: options.level.unwrap_or_else(Level::detect) })
     }
@@ -239,11 +243,8 @@ impl<'a> Call<'a> {
         let group = self.group_size();
         let (batch, first) = (index / kv_heads, index % kv_heads * group);
         let start = Instant::now();
-        let mut rows = self.key_rows(index, extent);
+        let rows = self.key_rows(index, extent);
         let own = if parts.len() == 1 { parts } else { &parts[first..first + group] };
-        if own.iter().any(Parts::reads_queries) {
-            rows = rows.with_queries(self, index);
-        }
         let keys = rows.head(self);
         let mut summaries = Summaries::default();
         let mut setup = start.elapsed();

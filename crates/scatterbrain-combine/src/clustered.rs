@@ -24,8 +24,7 @@
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{
-    Background, Block, CHUNK, Causality, Head, KeyClusters, KeyHead, Keys, QuerySample, Select, Selection, Summary,
-    Support, Tile,
+    Background, Block, CHUNK, Causality, Head, KeyClusters, KeyHead, Keys, Select, Selection, Summary, Support, Tile,
 };
 use scatterbrain_core::{Error, HeadMask, Level, Matrix, Result};
 use scatterbrain_features::CentroidBackground;
@@ -68,8 +67,7 @@ impl Support for ClusteredSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
         let Head { key, scale, mask, level, .. } = *head;
         let mask = mask.without_boolean();
-        let queries = QuerySample::default();
-        let keys = KeyHead { key, value: key, queries, scale, mask, boolean: false, pairs: true, level };
+        let keys = KeyHead { key, value: key, scale, mask, boolean: false, pairs: true, level };
         let summary = self.clusters.prepare(&keys)?;
         self.prepare_beside(head, &*summary)
     }

@@ -5,7 +5,7 @@ use crate::check::{self, Tainted};
 use crate::method::Parts;
 use crate::tile::{PreparedHead, Visits};
 use scatterbrain_core::kernel::Extent;
-use scatterbrain_core::tile::{Background, Causality, Head, KeyHead, QuerySample, Select, Summary, Support};
+use scatterbrain_core::tile::{Background, Causality, Head, KeyHead, Select, Summary, Support};
 use scatterbrain_core::{HeadMask, Matrix, Result, Rows};
 use std::sync::Arc;
 
@@ -22,18 +22,7 @@ pub(crate) struct KeyRows<'a> {
     value: Rows<'a>,
     tainted: Option<Tainted>,
     mask: HeadMask<'a>,
-    sample: Sample,
 }
-
-/// Some queries of a group: rows, and where the keys end that each sees.
-#[derive(Default)]
-struct Sample {
-    rows: Vec<f32>,
-    ends: Vec<u32>,
-}
-
-/// Queries in a sample, at most.
-const SAMPLED: usize = 256;
 
 /// A query head, the same.
 pub(crate) struct QueryRows<'a> {
@@ -55,28 +44,7 @@ impl<'a> Call<'a> {
         let (mut key, mut value) = (self.key.head(batch, kv_head), self.value.head(batch, kv_head));
         let used = mask.length();
         let tainted = either(check::repair(&mut key, used, extent.key), check::repair(&mut value, used, extent.value));
-        KeyRows { key, value, tainted, mask, sample: Sample::default() }
-    }
-
-    /// Finite queries of group `index`, evenly from all that see a key.
-    fn sample(&self, index: usize) -> Sample {
-        let (batch, kv_head) = (index / self.sizes.kv_heads, index % self.sizes.kv_heads);
-        let (n, d) = (self.sizes.n, self.query.shape()[3]);
-        let heads = kv_head * self.group_size()..(kv_head + 1) * self.group_size();
-        let step = (n * heads.len()).div_ceil(SAMPLED);
-        let (mut sample, mut row) = (Sample::default(), vec![0.0; d]);
-        for head in heads {
-            let mask = self.mask.head(batch, head, n, self.sizes.m);
-            for i in (head % step..n).step_by(step) {
-                let seen = mask.range(i);
-                self.query.read_row(batch, head, i, &mut row);
-                if !seen.is_empty() && row.iter().all(|x| x.is_finite()) {
-                    sample.rows.extend(&row);
-                    sample.ends.push(seen.end as u32);
-                }
-            }
-        }
-        sample
+        KeyRows { key, value, tainted, mask }
     }
 
     /// The query head `head` of batch entry `batch`.
@@ -96,17 +64,11 @@ fn either(a: Option<Tainted>, b: Option<Tainted>) -> Option<Tainted> {
 }
 
 impl KeyRows<'_> {
-    /// With some queries of the group, whose number is `index`.
-    pub(crate) fn with_queries(self, call: &Call<'_>, index: usize) -> Self {
-        Self { sample: call.sample(index), ..self }
-    }
-
     /// What a background sees of it, with pairs.
     pub(crate) fn head(&self, call: &Call<'_>) -> KeyHead<'_> {
         KeyHead {
             key: self.key.matrix(),
             value: self.value.matrix(),
-            queries: QuerySample { rows: &self.sample.rows, ends: &self.sample.ends },
             scale: call.scale,
             mask: self.mask.without_boolean(),
             boolean: self.mask.has_boolean(),

@@ -34,6 +34,7 @@ impl SmyrfSupport {
 
     /// Takes a pass a hash for small inputs too, where one block a tile is less work
     /// ([`Clusters::whole_where_it_pays`]); the pairs are the same. For measurements and tests.
+    #[must_use]
     pub fn in_passes(self) -> Self {
         Self { in_passes: true, ..self }
     }
@@ -104,6 +105,7 @@ impl ReformerSupport {
     }
 
     /// As [`SmyrfSupport::in_passes`].
+    #[must_use]
     pub fn in_passes(self) -> Self {
         Self { in_passes: true, ..self }
     }

@@ -29,8 +29,6 @@ mod hashed;
 mod inverted;
 mod merge;
 mod method;
-mod metric;
-mod moments;
 pub mod plan;
 mod quantised;
 mod scan;

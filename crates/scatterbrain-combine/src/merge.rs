@@ -15,7 +15,7 @@ pub struct Partial<'a> {
 /// occurs in several parts counted as often. Returns (output, log-sum-exp).
 ///
 /// # Errors
-/// No part, or parts of different sizes.
+/// No part, or parts of different sizes. A log-sum-exp of +∞ or NaN makes NaN of its row.
 ///
 /// ```
 /// use scatterbrain_combine::{Partial, merge};

@@ -53,11 +53,6 @@ impl Parts {
     pub(crate) fn background_units(&self) -> usize {
         self.background.as_ref().map_or(0, |b| b.units())
     }
-
-    /// Whether the background is prepared with some queries.
-    pub(crate) fn reads_queries(&self) -> bool {
-        self.background.as_ref().is_some_and(|b| b.reads_queries())
-    }
 }
 
 impl Method {
@@ -138,6 +133,7 @@ impl Method {
     }
 
     /// States the units used by a method without a budget.
+    #[must_use]
     pub fn with_units(mut self, units: usize) -> Self {
         self.units = Some(units);
         self

@@ -7,7 +7,7 @@
 
 use scatterbrain_blocks::{TopK, WindowSupport, to_dense_mask};
 use scatterbrain_combine::{Method, Options, attend, dense_matrix};
-use scatterbrain_core::tile::{Head, KeyHead, QuerySample, Support};
+use scatterbrain_core::tile::{Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, Matrix, Seed, Tensor, Window};
 use scatterbrain_features::CentroidBackground;
 use scatterbrain_theory::{
@@ -81,7 +81,6 @@ fn case<S: Support + Clone + 'static>(seed: u64, mask: &Mask<'_>, support: S, ce
     let keys = KeyHead {
         key: matrix(&key, D),
         value: matrix(&value, D_V),
-        queries: QuerySample::default(),
         scale: 1.0,
         mask: head_mask,
         boolean: false,

@@ -215,9 +215,6 @@ fn a_common_part_of_keys_costs_nothing() {
         // Early keys of a causal input have the common part in their codes.
         let few = if causal { 5.0 } else { 1.2 };
         assert!(shifted < few * plain, "{causal} {shifted} {plain}");
-        // Beside clusters keys are as they are.
-        let uncentred = error(level, shift, causal, far.with_skip(1e-30).unwrap());
-        assert!(uncentred > 4.0 * plain, "{causal} {uncentred} {shifted} {plain}");
     }
 }
 
@@ -392,105 +389,4 @@ fn shares_and_steps_are_checked() {
         let error = ScanBackground::new(0.1).unwrap().with_steps(most).unwrap_err();
         assert!(error.to_string().starts_with("steps: "));
     }
-}
-
-/// Clusters that no row leaves out are scanned as all pairs are: codes round from other fractions, and nothing else differs.
-#[test]
-fn scans_of_all_clusters_are_scans() {
-    for (causal, n, m) in [(false, 90, 1371), (true, 700, 1300), (true, 1300, 1300)] {
-        let case = Case { n, m, d: 16, d_v: 8, scale: 0.4, causal, ..Case::plain() };
-        let options = Options { scale: Some(case.scale), ..Options::default() };
-        let run =
-            |far| case.with_inputs(|q, k, v, mask| attend(q, k, v, mask, &Method::low_rank(far), &options).unwrap());
-        let scan = ScanBackground::new(1.0 / 256.0).unwrap();
-        let (all, routed) = (run(scan), run(scan.with_skip(1e-30).unwrap()));
-        // A cluster of one key is its mean, and need not be scanned.
-        assert!(all.report.scan_share == 1.0 && routed.report.scan_share > 0.99);
-        let exact = case.with_inputs(|q, k, v, mask| attend(q, k, v, mask, &Method::exact(), &options).unwrap()).output;
-        let off = |output: &[f32]| output.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-        assert!(off(&routed.output) < 1.5 * off(&all.output), "{} {}", off(&routed.output), off(&all.output));
-    }
-}
-
-/// Keys in tight clusters: next to nothing is scanned, and the clusters' means are right.
-#[test]
-fn tight_clusters_are_not_scanned() {
-    let (n, d, clusters) = (1536, 16, 12);
-    let mut rng = Seed(4).stream(0);
-    let centres = rng.normals(clusters * d);
-    let mut member = |spread: f32| {
-        let rows =
-            (0..n).flat_map(|i| centres[i % clusters * d..(i % clusters + 1) * d].to_vec()).collect::<Vec<f32>>();
-        let noise = rng.normals(n * d);
-        rows.iter().zip(noise).map(|(x, e)| x + spread * e).collect::<Vec<f32>>()
-    };
-    let (query, key) = (member(0.3), member(0.02));
-    let value: Vec<f32> = key.iter().map(|x| x.sin() + 2.0).collect();
-    let shape = [1, 1, n, d];
-    let [q, k, v] =
-        [("query", &query), ("key", &key), ("value", &value)].map(|(x, y)| Tensor::f32(x, y, shape).unwrap());
-    for mask in [Mask::default(), Mask::causal()] {
-        let run = |method| attend(&q, &k, &v, &mask, &method, &Options::default()).unwrap();
-        let exact = run(Method::exact()).output;
-        let scan = ScanBackground::new(1.0 / 32.0).unwrap().with_skip(0.05).unwrap();
-        let got = run(Method::low_rank(scan));
-        // Rows that see fewer than 512 keys scan them all, and others the block at their end: 128 of n/2 keys and more.
-        let most = if mask.causal { 0.5 } else { 0.02 };
-        assert!(got.report.scan_share < most, "{mask:?}: {}", got.report.scan_share);
-        let worst = got.output.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 0.02, "{worst}");
-    }
-}
-
-/// Later tokens change no bit of an earlier row, with clusters, their counts and the panel's choices among what could.
-#[test]
-fn clusters_see_no_later_token() {
-    let (n, d, d_v) = (1500, 16, 8);
-    let [query, key, value] = [(0, d), (1, d), (2, d_v)].map(|(part, cols)| Seed(9).stream(part).normals(n * cols));
-    let method = Method::low_rank(ScanBackground::new(1.0 / 32.0).unwrap().with_skip(0.1).unwrap());
-    let run = |from: usize| {
-        let change = |x: &[f32], cols: usize| {
-            let mut x = x.to_vec();
-            x[from * cols..].iter_mut().for_each(|x| *x = 1.5 - *x);
-            x
-        };
-        let (q, k, v) = (change(&query, d), change(&key, d), change(&value, d_v));
-        let q = Tensor::f32("query", &q, [1, 1, n, d]).unwrap();
-        let k = Tensor::f32("key", &k, [1, 1, n, d]).unwrap();
-        let v = Tensor::f32("value", &v, [1, 1, n, d_v]).unwrap();
-        attend(&q, &k, &v, &Mask::causal(), &method, &Options::default()).unwrap().output
-    };
-    let whole = run(n);
-    for from in [511, 512, 777, 1023, 1024, 1030, 1151, 1490] {
-        let changed = run(from);
-        assert!(whole[..from * d_v].iter().zip(&changed).all(|(a, b)| a.to_bits() == b.to_bits()), "{from}");
-        assert_ne!(whole[from * d_v..], changed[from * d_v..]);
-    }
-}
-
-/// A support's keys are exact and leave the clusters that hold them.
-#[test]
-fn a_support_takes_its_keys_out_of_clusters() {
-    let case = Case { n: 80, m: 900, d: 16, d_v: 8, scale: 0.3, ..Case::plain() };
-    let options = Options { scale: Some(case.scale), ..Options::default() };
-    let far = ScanBackground::new(1.0 / 256.0).unwrap().with_skip(0.3).unwrap();
-    let method = Method::scatterbrain(WindowSupport::around(64).unwrap(), far);
-    case.with_inputs(|query, key, _, mask| {
-        let matrix = &dense_matrix(query, key, mask, &method, &options).unwrap()[0];
-        let (q, k) = (query.head(0, 0), key.head(0, 0));
-        let head = mask.head(0, 0, case.n, case.m);
-        let head = Head { query: q.matrix(), key: k.matrix(), scale: case.scale, mask: &head, level: Level::scalar() };
-        let near = to_dense_mask(&WindowSupport::around(64).unwrap(), &head).unwrap();
-        for i in 0..case.n {
-            let row = &matrix.normalised[i * case.m..(i + 1) * case.m];
-            // Seven deviations of 900 entries rounded by chance to steps of 1/256/127.
-            assert!((row.iter().map(|x| f64::from(*x)).sum::<f64>() - 1.0).abs() < 3.3e-3);
-            assert!(row.iter().all(|x| *x >= -1e-6));
-            for j in (0..case.m).filter(|j| near[i * case.m + j]) {
-                let exact = logit(q.matrix().row(i), k.matrix().row(j), case.scale);
-                let want = (exact - f64::from(matrix.log_sum_exp[i])).exp();
-                assert!((f64::from(row[j]) - want).abs() < 1e-4 * want + 1e-7, "{i} {j}: {} for {want}", row[j]);
-            }
-        }
-    });
 }

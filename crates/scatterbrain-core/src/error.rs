@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// Why an input was refused. Found before any work is done.
+/// Why an input was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

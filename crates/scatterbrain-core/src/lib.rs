@@ -7,7 +7,7 @@
 //! * [`Tensor`], [`Matrix`]: strided views over caller-owned memory, checked once when they are made.
 //! * [`Mask`], [`HeadMask`]: which query may see which key.
 //! * [`Seed`]: where every random number comes from.
-//! * [`tile`]: the two traits that carry the composition, called once per query tile.
+//! * [`tile`]: the traits that carry the composition, called once a query tile.
 //! * [`kernel`]: product tile, exp, online softmax, weighted sum; they pick the SIMD level inside.
 //! * [`Error`]: one error type, which names the argument, what was expected and what came.
 //!

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(a.normal(), b.normal());
 /// assert_ne!(Seed(7).stream(2).normal(), Seed(7).stream(3).normal());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Seed(pub u64);
 
 impl Seed {

@@ -1,20 +1,21 @@
-//! The two open traits that carry the composition.
+//! The open traits that carry the composition.
 //!
-//! A [`Support`] says which pairs are exact, a [`Background`] stands for the pairs off it. Both are sampled
-//! once, prepared once per head, and then asked once per *query tile* (never per pair), so that any support
-//! works with any background at kernel speed:
+//! A [`Support`] says which pairs are exact, a [`Background`] stands for the pairs off it. A support is prepared once for each
+//! query head ([`Select`]), a background once for the heads that share keys and values ([`Summary`]), and both are then asked
+//! once a *query tile* ([`TileBackground`]), never once a pair, so that any support works with any background at kernel
+//! speed:
 //!
 //! ```text
-//! for tile in tiles(head):                       # TILE_ROWS queries
-//!     selection = select.select(tile)            # which keys, each pair once, before masks
-//!     totals    = summary.totals(tile)           # Σ over all visible keys of φ(q)·φ(k) (1, v), with log-scale
+//! for tile in tiles(head):                           # up to TILE_ROWS queries
+//!     selection  = select.select(tile)               # which keys, each pair once, before masks
+//!     background = summary.tile(tile, selection)     # may add keys to the selection
 //!     for pair in selection ∧ mask:
-//!         weight = exp(q·k) − summary.entries(pair)
-//!     output  = (totals + Σ weight·v) / (totals + Σ weight)
+//!         weight = exp(q·k) − background.entries(pair)
+//!     output = (background.totals + Σ weight·v) / (background.totals + Σ weight)
 //! ```
 //!
-//! A background that scores every key anyway knows the heavy ones from the same scan: it adds them to the tile's selection
-//! ([`Summary::extends`]).
+//! Totals are sums of φ(q)·φ(k) (1, v) over all visible keys, in a scale of each row. A background that scores every key
+//! anyway knows the heavy ones from the same scan, and adds them to the tile's selection ([`Summary::extends`]).
 
 use crate::kernel::{PANEL, gather_rows};
 use crate::{HeadMask, Level, Matrix, Result};
@@ -39,6 +40,7 @@ pub enum Causality {
 
 impl Causality {
     /// The weaker of the two.
+    #[must_use]
     pub fn and(self, other: Self) -> Self {
         if self == Causality::Strict { other } else { self }
     }
@@ -72,8 +74,6 @@ pub struct KeyHead<'a> {
     pub key: Matrix<'a>,
     /// `[m, d_v]`.
     pub value: Matrix<'a>,
-    /// Some queries of the group, where the background reads them ([`Background::reads_queries`]).
-    pub queries: QuerySample<'a>,
     /// The softmax scale.
     pub scale: f32,
     /// The mask without its boolean part.
@@ -85,16 +85,6 @@ pub struct KeyHead<'a> {
     pub pairs: bool,
     /// SIMD level to compute at.
     pub level: Level,
-}
-
-/// Some queries of the heads that share a key/value head, evenly from all, for what a background fits to them.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct QuerySample<'a> {
-    /// `[ends.len(), d]`, finite.
-    pub rows: &'a [f32],
-    /// Where the keys end that each of them sees. What serves rows that see `end` keys or more alone may be fitted to those
-    /// with ends up to it, and is strictly causal.
-    pub ends: &'a [u32],
 }
 
 /// Some queries of one head.
@@ -317,11 +307,6 @@ pub trait Background: Send + Sync + Debug {
 
     /// Units a query pays for it (a random feature or a centroid costs 2).
     fn units(&self) -> usize;
-
-    /// Whether it wants to see some queries beside the keys ([`KeyHead::queries`]).
-    fn reads_queries(&self) -> bool {
-        false
-    }
 }
 
 /// What a summary has made that others can use, of a type that the makers know.

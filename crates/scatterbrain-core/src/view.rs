@@ -57,6 +57,9 @@ impl<'a> Tensor<'a> {
     /// A zero size, or a length that differs from the product of `shape`.
     pub fn contiguous(argument: &'static str, data: Data<'a>, shape: [usize; 4]) -> Result<Self> {
         let [_, h, n, d] = shape;
+        if shape.contains(&0) {
+            return Err(Error::invalid(argument, "sizes of at least 1", format!("shape {shape:?}")));
+        }
         let expected = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
         if expected != Some(data.len()) {
             return Err(Error::invalid(

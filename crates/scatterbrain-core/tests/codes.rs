@@ -166,8 +166,7 @@ fn sums_over_as_many_keys_as_promised_fit() {
     let keys = kernel::CODE_KEYS / 4 * 4;
     let (ones, none) = ([1.0; PANEL], [0.0; PANEL]);
     let scales = vec![127.0; keys];
-    let coding =
-        kernel::Coding { first: 0, fraction: 0, scales: &scales, value_steps: &ones, mass_steps: &none, most: 127 };
+    let coding = kernel::Coding { first: 0, scales: &scales, value_steps: &ones, mass_steps: &none, most: 127 };
     let (weights, rows) = (vec![1.0; keys * PANEL], kernel::CodeRows::new(Level::detect(), &vec![-127; keys], 1, 1));
     let mut codes = kernel::WeightCodes::default();
     let mut heavy = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
@@ -212,8 +211,7 @@ proptest! {
         let (value_steps, mass_steps): ([f32; PANEL], [f32; PANEL]) = (draw(&mut rng), draw(&mut rng));
         let values: Vec<i8> = (0..(first + keys) * columns.max(1)).map(|_| rng.below(255) as i8).collect();
         // Fractions that come again after 64 blocks.
-        let fraction = first + 4 * rng.below(8192) as usize;
-        let coding = kernel::Coding { first, fraction, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
+        let coding = kernel::Coding { first, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
         let steps = |j: usize, r: usize| weights[j * PANEL + r] * scales[j] * value_steps[r];
         let is_heavy = |j: usize, r: usize| steps(j, r).max(weights[j * PANEL + r] * mass_steps[r]) > f32::from(most);
         for level in Level::available() {
@@ -236,7 +234,7 @@ proptest! {
                         continue;
                     }
                     sum += f64::from(weights[j * PANEL + r]);
-                    let (key, block) = (fraction + j, (fraction + j) / 256);
+                    let (key, block) = (first + j, (first + j) / 256);
                     let fine = ((block % 64) as f64 * 0.5 * (5f64.sqrt() - 1.0)).fract().max(1e-3);
                     let up = ((157 * (key + 148 * block) % 256) as f64 + fine) / 256.0;
                     let want = f64::from(steps(j, r)) + up;

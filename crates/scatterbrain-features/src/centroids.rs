@@ -103,7 +103,7 @@ impl Background for CentroidBackground {
     }
 
     fn units(&self) -> usize {
-        2 * self.n_centroids
+        self.n_centroids.saturating_mul(2)
     }
 }
 

@@ -106,6 +106,6 @@ impl Background for EvaBackground {
     }
 
     fn units(&self) -> usize {
-        2 * self.n_groups
+        self.n_groups.saturating_mul(2)
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use scatterbrain_attention::blocks::WindowSupport;
 use scatterbrain_attention::features::CentroidBackground;
 use scatterbrain_attention::{Level, Mask, Matrix, Method, Options, Seed, Tensor, attend, dense_matrix};
-use scatterbrain_core::tile::{KeyHead, QuerySample};
+use scatterbrain_core::tile::KeyHead;
 use scatterbrain_theory::{
     Bracket, Claim, Cluster, Concentration, Draws, ResidualSample, RowEstimate, deterministic_certificate,
     error_of_dropped_mass, far_field_bracket, far_field_bracket_corrected, statistical_certificate,
@@ -117,7 +117,6 @@ impl Row {
         let head = KeyHead {
             key: Matrix::new("key", &keys, KEYS, DIM)?,
             value: Matrix::new("value", &values, KEYS, 1)?,
-            queries: QuerySample::default(),
             scale: 1.0,
             mask: mask.head(0, 0, 1, KEYS),
             boolean: false,

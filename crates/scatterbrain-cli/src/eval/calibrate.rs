@@ -4,7 +4,7 @@ use super::inputs::AnyModel;
 use super::options::ModelOptions;
 use crate::arguments::PlanOptions;
 use crate::attend::write_whole;
-use crate::library::plan::{LayerPlan, Plan, PlanOptions as Options, VERSION};
+use crate::library::plan::{LayerPlan, Plan, PlanOptions as Options};
 use crate::measure::pool;
 use crate::planning;
 use crate::table::{PlannedLayer, render_plan};
@@ -53,7 +53,7 @@ fn request(options: &PlanOptions, inputs: &Inputs<'_>) -> Result<Options> {
 }
 
 fn write(options: &PlanOptions, planned: BTreeMap<Site, Vec<(LayerPlan, f64)>>) -> Result<()> {
-    let mut plan = Plan { version: VERSION, layers: BTreeMap::new() };
+    let mut plan = Plan::new(BTreeMap::new());
     let mut lines = Vec::new();
     for (site, plans) in planned {
         let seconds = plans.iter().map(|(_, seconds)| seconds).sum();

@@ -1,9 +1,9 @@
 //! Clusters of the first keys of a head, and the keys that join them.
 
 use super::LEAST;
+use super::metric::{Metric, one_a_stretch};
+use super::moments::Moments;
 use super::router::{BATCH, Meeting, Router};
-use crate::metric::{Metric, one_a_stretch};
-use crate::moments::Moments;
 use rayon::prelude::*;
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel::{self, PANEL, WORD};
@@ -49,14 +49,14 @@ pub(super) struct Epoch {
 
 impl Epoch {
     /// At most `clusters`, which the keys before `end` join.
-    pub(super) fn new(head: &Head<'_>, start: usize, end: usize, clusters: usize) -> Result<Self> {
+    pub(super) fn new(head: &Head<'_>, start: usize, end: usize, clusters: usize, seed: Seed) -> Result<Self> {
         let metric = Metric::new(head.key.cols(), queries(head, start));
         let keys = metric.units(head.key.head_rows(end), start);
         let keys = Matrix::new("keys", &keys, end, head.key.cols())?;
         let count = clusters.min(start / FEWEST).max(1);
-        let fitted = one_a_stretch(keys.head_rows(start), count.saturating_mul(FITTED));
+        let fitted = one_a_stretch(keys.head_rows(start), count.saturating_mul(FITTED), seed);
         let fitted = Matrix::new("keys", &fitted, fitted.len() / keys.cols(), keys.cols())?;
-        let tree = KMeansTree::fit(head.level, fitted, 1.0, count, Seed(0))?;
+        let tree = KMeansTree::fit(head.level, fitted, 1.0, count, seed)?;
         let used = Used::new(&nearest(head.level, keys, &tree)?, start, &tree);
         let count = used.count as usize;
         let (mut members, offsets) = by_cluster(&used.cluster, count);

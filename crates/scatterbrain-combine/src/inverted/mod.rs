@@ -27,6 +27,8 @@
 //! query reads is not fixed, and the file grows with the sequence.
 
 mod epoch;
+mod metric;
+mod moments;
 mod router;
 
 use epoch::{ENOUGH, Epoch, Ranked};
@@ -35,7 +37,7 @@ use router::BATCH;
 use scatterbrain_blocks::by_cluster;
 use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::tile::{Block, CHUNK, Causality, Head, Keys, Select, Selection, Support, Tile};
-use scatterbrain_core::{Error, HeadMask, Matrix, Result};
+use scatterbrain_core::{Error, HeadMask, Matrix, Result, Seed};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -67,6 +69,8 @@ const LEAST: f32 = -7.0;
 pub struct InvertedFileSupport {
     budget: usize,
     clusters: Option<usize>,
+    #[serde(default)]
+    seed: Seed,
 }
 
 impl InvertedFileSupport {
@@ -78,7 +82,7 @@ impl InvertedFileSupport {
         if budget == 0 {
             return Err(Error::invalid("budget", "at least 1 key", 0));
         }
-        Ok(Self { budget, clusters: None })
+        Ok(Self { budget, clusters: None, seed: Seed(0) })
     }
 
     /// With at most so many clusters: twice as many as there are groups of like keys find nearly all.
@@ -90,6 +94,12 @@ impl InvertedFileSupport {
             return Err(Error::invalid("clusters", "at least 1", 0));
         }
         Ok(Self { clusters: Some(clusters), ..self })
+    }
+
+    /// With another seed of the clusters than 0.
+    #[must_use]
+    pub fn with_seed(self, seed: Seed) -> Self {
+        Self { seed, ..self }
     }
 }
 
@@ -128,21 +138,21 @@ struct InvertedFile<'a> {
 struct Readings {
     /// Of row i: `pieces[starts[i]..starts[i + 1]]`, by falling weight a key.
     pieces: Vec<Piece>,
-    starts: Vec<u32>,
+    starts: Vec<usize>,
     /// Rows by the cluster that they read first.
     order: Vec<u32>,
 }
 
 impl Readings {
     fn row(&self, row: u32) -> &[Piece] {
-        &self.pieces[self.starts[row as usize] as usize..self.starts[row as usize + 1] as usize]
+        &self.pieces[self.starts[row as usize]..self.starts[row as usize + 1]]
     }
 }
 
 impl<'a> InvertedFile<'a> {
     fn new(support: &InvertedFileSupport, head: &Head<'a>) -> Result<Self> {
         let clusters = support.clusters.unwrap_or(head.mask.m() / KEYS).max(1);
-        let epochs = epochs(head, support.budget, clusters)?;
+        let epochs = epochs(head, support.budget, clusters, support.seed)?;
         Ok(Self { budget: support.budget, epochs, head: *head, all: OnceLock::new() })
     }
 
@@ -158,7 +168,7 @@ impl<'a> InvertedFile<'a> {
         for row in batches.into_iter().flatten() {
             first.push(row.first().map_or(0, |piece| before[piece.list.0 as usize] + piece.list.1));
             pieces.extend(row);
-            starts.push(pieces.len() as u32);
+            starts.push(pieces.len());
         }
         let lists = 1 + self.epochs.iter().map(|e| e.count() as usize).sum::<usize>();
         Readings { pieces, starts, order: by_cluster(&first, lists).0 }
@@ -319,13 +329,13 @@ fn last_keys(mask: &HeadMask<'_>, row: u32, budget: usize) -> Vec<u32> {
 }
 
 /// The epochs of a head: one where every row sees the same keys.
-fn epochs(head: &Head<'_>, budget: usize, clusters: usize) -> Result<Vec<Epoch>> {
+fn epochs(head: &Head<'_>, budget: usize, clusters: usize, seed: Seed) -> Result<Vec<Epoch>> {
     let length = head.mask.length();
     if length <= budget {
         return Ok(Vec::new());
     }
     if !head.mask.is_causal() || length <= FIRST {
-        return Ok(vec![Epoch::new(head, length, length, clusters)?]);
+        return Ok(vec![Epoch::new(head, length, length, clusters, seed)?]);
     }
     // Once there are as many clusters as there may be, they stay.
     let last = |start: usize| start / ENOUGH >= clusters || 2 * start > length;
@@ -333,7 +343,7 @@ fn epochs(head: &Head<'_>, budget: usize, clusters: usize) -> Result<Vec<Epoch>>
     let starts: Vec<usize> = std::iter::successors(Some(FIRST), next).collect();
     let epoch = |&start: &usize| {
         let end = if last(start) { length } else { 2 * start };
-        Epoch::new(head, start, end, clusters)
+        Epoch::new(head, start, end, clusters, seed)
     };
     starts.par_iter().map(epoch).collect()
 }

@@ -69,15 +69,11 @@ pub enum Config {
         keys: usize,
         /// Steps of a share.
         steps: u8,
-        /// Clusters of keys under this part of a row are not scanned ([`ScanBackground::with_skip`]); 0: all are.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        skip: f32,
     },
 }
 
-fn is_zero(skip: &f32) -> bool {
-    *skip == 0.0
-}
+/// Rows, keys and clusters of a call are fewer.
+pub(super) const MOST_COUNT: usize = u32::MAX as usize / 2;
 
 /// What of a call decides how a configuration is built.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +90,7 @@ enum FarField {
     Centroids(usize),
     Blocks(usize),
     Mass,
-    Scan { keys: usize, steps: u8, skip: f32 },
+    Scan { keys: usize, steps: u8 },
 }
 
 impl Config {
@@ -139,7 +135,7 @@ impl Config {
         match self {
             Config::Uniform => Some(FarField::Mean),
             Config::InvertedFile { .. } => Some(FarField::Mass),
-            Config::Scan { keys, steps, skip } => Some(FarField::Scan { keys, steps, skip }),
+            Config::Scan { keys, steps } => Some(FarField::Scan { keys, steps }),
             _ if self.centroids() == 0 => None,
             Config::Window { centroids, .. } => Some(FarField::Blocks(centroids)),
             _ => Some(FarField::Centroids(self.centroids())),
@@ -148,18 +144,24 @@ impl Config {
 
     /// Refuses what no planner writes.
     pub(crate) fn check(self) -> Result<()> {
-        if let Config::InvertedFile { clusters: 0, .. } = self {
-            return Err(Error::invalid("plan.clusters", "at least 1", 0));
-        }
-        let (name, least) = match self {
-            Config::Exact | Config::Uniform => return Ok(()),
-            Config::Centroids { centroids } => ("plan.centroids", centroids),
-            Config::Scan { keys, steps, skip } => return scan(keys, steps, skip).map(drop),
-            Config::Window { keys, .. } | Config::QuantisedTopK { keys, .. } | Config::InvertedFile { keys, .. } => {
-                ("plan.keys", keys)
-            }
+        let checked = |name, least, count| match (least..=MOST_COUNT).contains(&count) {
+            true => Ok(()),
+            false => Err(Error::invalid(name, format!("{least} to {MOST_COUNT}"), count)),
         };
-        if least == 0 { Err(Error::invalid(name, "at least 1", 0)) } else { Ok(()) }
+        match self {
+            Config::Exact | Config::Uniform => Ok(()),
+            Config::Centroids { centroids } => checked("plan.centroids", 1, centroids),
+            Config::Scan { keys, steps } => scan(keys, steps).map(drop),
+            Config::Window { keys, sinks, centroids } => checked("plan.keys", 1, keys)
+                .and(checked("plan.sinks", 0, sinks))
+                .and(checked("plan.centroids", 0, centroids)),
+            Config::QuantisedTopK { keys, centroids } => {
+                checked("plan.keys", 1, keys).and(checked("plan.centroids", 0, centroids))
+            }
+            Config::InvertedFile { keys, clusters } => {
+                checked("plan.keys", 1, keys).and(checked("plan.clusters", 1, clusters))
+            }
+        }
     }
 
     /// The configuration for one shape, where it was chosen for another: with more keys in proportion more clusters, where
@@ -194,7 +196,7 @@ impl Config {
             }
             Config::QuantisedTopK { keys, .. } => Some(Arc::new(QuantisedTopK::new(keys)?)),
             Config::InvertedFile { keys, clusters } => {
-                Some(Arc::new(InvertedFileSupport::new(keys)?.with_clusters(clusters)?))
+                Some(Arc::new(InvertedFileSupport::new(keys)?.with_clusters(clusters)?.with_seed(setting.seed)))
             }
         })
     }
@@ -207,17 +209,17 @@ impl FarField {
             FarField::Centroids(count) => Arc::new(CentroidBackground::new(count, setting.seed)?),
             FarField::Blocks(count) => Arc::new(CentroidBackground::of_blocks(count)?),
             FarField::Mass => Arc::new(SampledMassBackground::new(MASS_SAMPLES, setting.seed)?),
-            FarField::Scan { keys, steps, skip } => Arc::new(scan(keys, steps, skip)?),
+            FarField::Scan { keys, steps } => Arc::new(scan(keys, steps)?),
         })
     }
 }
 
-fn scan(keys: usize, steps: u8, skip: f32) -> Result<ScanBackground> {
+fn scan(keys: usize, steps: u8) -> Result<ScanBackground> {
     let named = |error: Error| match error {
         Error::Invalid { expected, got, .. } => Error::invalid("plan.scan", expected, got),
         other => other,
     };
-    ScanBackground::new(1.0 / keys as f32).and_then(|scan| scan.with_steps(steps)?.with_skip(skip)).map_err(named)
+    ScanBackground::new(1.0 / keys as f32).and_then(|scan| scan.with_steps(steps)).map_err(named)
 }
 
 /// Supports and backgrounds of configurations, equal backgrounds being one.

@@ -3,7 +3,7 @@
 //! ```text
 //! exact            P·pair                                            pair = (d + d_v)·PRODUCT + SOFTMAX
 //! window           n·min(b + s + PANEL, P/n)·pair
-//! quantised-topk   P·(d·SCAN + CHOOSE) + m·d·QUANTISE + P·(1 − (1 − x)^UNION)·((d + d_v)·GATHERED + SOFTMAX)
+//! quantised-topk   P·(d·SCORED + CHOOSE) + m·d·QUANTISE + P·(1 − (1 − x)^UNION)·((d + d_v)·GATHERED + SOFTMAX)
 //! inverted-file    m·(√C·d·ROUTED + FILED) + n·(√C·d·ROUTED + READ) + P·x·READING·gathered
 //! its mass         m·d_v·SUM + n·S·(d·SAMPLED + SOFTMAX), and P·weight under a boolean mask; entries are in READING
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
@@ -43,38 +43,58 @@ pub(crate) struct Shape {
     pub window: bool,
 }
 
+/// A column of an exact pair in a panel, and of one that rows list by themselves.
 const PRODUCT: f64 = 0.022;
+const GATHERED: f64 = 0.036;
+/// Of an exact pair what is not by column.
 const SOFTMAX: f64 = 0.3;
-const SCAN: f64 = 0.0075;
+/// A row's column of query and output.
+const COLUMN: f64 = 0.6;
+/// What a row asks that is not exact throughout.
+const OTHER: f64 = 100.0;
+
+/// A column of a pair of codes where largest are chosen, and the choice itself.
+const SCORED: f64 = 0.0075;
 const CHOOSE: f64 = 1.95;
-const QUANTISE: f64 = 0.6;
+/// Rows of a panel gather the union of their keys: as if each had so many times its share, by chance.
+const UNION: f64 = 3.5;
+
+/// A column of a scanned pair, in scores and in sums; the rest of a pair; and of a row.
 const CODE: f64 = 0.0075;
 const EACH: f64 = 0.55;
 const SCANNED: f64 = 300.0;
+/// A column of a heavy pair of a scan, and the rest of it.
 const LISTED: f64 = 0.1;
 const HEAVY: f64 = 4.0;
-const UNION: f64 = 3.5;
-const GATHERED: f64 = 0.036;
+
+/// A column of a key or row that meets a cell or cluster; a key that is filed; a row's reading; and how many times a gathered
+/// pair one that is read costs.
 const ROUTED: f64 = 0.6;
 const FILED: f64 = 300.0;
 const READ: f64 = 1000.0;
 const READING: f64 = 3.0;
+/// A column of a sampled logit of a mass.
 const SAMPLED: f64 = 0.05;
-const CLUSTERED: f64 = 0.06;
-const COPIED: f64 = 3.0;
-const SUM: f64 = 0.4;
+
+/// Of a pair of a query and a centroid what is not by column, and the weight of a centroid's part of a pair of the support.
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
+
+/// Set up: a number to codes, a number to sums, a column of a key and a centroid in k-means.
+const QUANTISE: f64 = 0.6;
+const SUM: f64 = 0.4;
 const KMEANS: f64 = 0.2;
-const COLUMN: f64 = 0.6;
-const OTHER: f64 = 100.0;
+/// A look at a number of the input, before planning.
+const CHECK: f64 = 0.4;
+
+/// How many times as long rows of a trial take, far from each other as they are; and where they are exact.
 const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
 const APART: f64 = 1.3;
 const APART_UNDER_MASK: f64 = 1.75;
+/// A row of a trial with a tile of its own; a trial under a mask.
 const ALONE: f64 = 2000.0;
 const BEGUN: f64 = 12_000.0;
-const CHECK: f64 = 0.4;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -218,11 +238,10 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
     let support = match config {
         Config::Exact => return Time { setup: 0.0, rows: pairs * pair + rows },
         Config::Uniform | Config::Centroids { .. } => Time { setup: 0.0, rows: 0.0 },
-        Config::Scan { skip, .. } => {
+        Config::Scan { .. } => {
             let scan = pairs * spent.scanned * (both * CODE + EACH) + n * SCANNED;
             let heavy = pairs * share * (both * LISTED + HEAVY);
-            let routes = if skip > 0.0 { routes(shape) } else { Time { setup: 0.0, rows: 0.0 } };
-            Time { setup: m * both * QUANTISE + routes.setup, rows: scan + routes.rows + heavy }
+            Time { setup: m * both * QUANTISE, rows: scan + heavy }
         }
         Config::Window { keys, sinks, .. } => {
             Time { setup: 0.0, rows: n * ((keys + sinks + PANEL) as f64).min(shape.seen()) * pair }
@@ -234,20 +253,12 @@ fn time(config: Config, shape: &Shape, spent: Spent) -> Time {
         }
         Config::QuantisedTopK { .. } => {
             let union = 1.0 - (1.0 - share).powf(UNION);
-            let rows = pairs * (d * SCAN + CHOOSE) + pairs * union * shape.gathered();
+            let rows = pairs * (d * SCORED + CHOOSE) + pairs * union * shape.gathered();
             Time { setup: m * d * QUANTISE, rows }
         }
     };
     let far = background(config, shape, share);
     Time { setup: support.setup + far.setup, rows: support.rows + far.rows + rows + n * OTHER }
-}
-
-/// Clusters of a scan: what is set up, and what a row asks of them.
-fn routes(shape: &Shape) -> Time {
-    let Shape { n, m, d, d_v, .. } = *shape;
-    let (n, m, d, both) = (n as f64, m as f64, d as f64, (d + d_v) as f64);
-    let clusters = 1.4 * (if shape.dense { m } else { m / 2.0 }).sqrt();
-    Time { setup: CLUSTERED * m * clusters * d + COPIED * m * both, rows: n * clusters * shape.weight() }
 }
 
 /// Of a mass from sampled keys.

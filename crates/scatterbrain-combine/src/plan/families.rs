@@ -30,7 +30,7 @@ const SCANS: [(usize, u8, f64); 7] = [
     (256, 127, 0.003),
 ];
 /// One of them.
-pub(super) const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1, skip: 0.0 };
+pub(super) const SCAN: Config = Config::Scan { keys: SCANS[0].0, steps: SCANS[0].1 };
 
 /// Configurations that differ in one parameter, from cheap to dear: their errors fall.
 pub(super) struct Family {
@@ -48,7 +48,7 @@ impl Family {
 
     fn scans() -> Self {
         let expected = SCANS.iter().map(|scan| scan.2).collect();
-        Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps, skip: 0.0 })) }
+        Family { expected, ..Self::new(SCANS.map(|(keys, steps, _)| Config::Scan { keys, steps })) }
     }
 
     fn files(clusters: usize) -> Self {
@@ -91,7 +91,7 @@ pub(super) fn families(request: Request, shape: &Shape) -> Vec<Family> {
             windows.chain(files).chain(others).collect()
         }
     };
-    // Only centroids are left out, and they expect nothing: places stay those of `expected`.
+    // Of families that expect errors, scans and files, all fit, so that `expected` stays beside `configs`.
     let fits = |config: &Config| config.keys().is_some_and(|keys| keys <= m) && config.centroids() <= m / 2;
     let fitting = |family: Family| Family { configs: family.configs.into_iter().filter(fits).collect(), ..family };
     families.into_iter().map(fitting).collect()
@@ -109,7 +109,7 @@ fn within(units: usize) -> Vec<Family> {
     let splits = [0, 1, 2, 4, 6].into_iter().flat_map(split);
     let alone = [Config::Uniform, Config::Centroids { centroids: units / 2 }];
     // The scan comes first: it mostly errs least, and what comes later may be left out.
-    let scan = Config::Scan { keys: units / 2, steps: 127, skip: 0.0 };
+    let scan = Config::Scan { keys: units / 2, steps: 127 };
     let all = [scan].into_iter().chain(splits).chain(alone).filter(|config| config.check().is_ok());
     vec![Family::new(all.filter(|config| config.units().is_some_and(|u| u <= units)))]
 }

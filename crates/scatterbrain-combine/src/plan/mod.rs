@@ -19,7 +19,7 @@ pub use planner::{PlanOptions, Request, plan};
 
 use crate::attend::Call;
 use crate::method::Parts;
-use config::Setting;
+use config::{MOST_COUNT, Setting};
 use cost::{Shape, Spent};
 use scatterbrain_core::{Error, Mask, Result, Seed};
 use serde::{Deserialize, Serialize};
@@ -31,13 +31,15 @@ const WORTH: f64 = 0.85;
 /// Plans of the layers of a model.
 ///
 /// ```
-/// use scatterbrain_combine::plan::{Plan, VERSION};
-/// let plan = Plan { version: VERSION, layers: Default::default() };
+/// use scatterbrain_combine::plan::Plan;
+/// let plan = Plan::new(Default::default());
 /// assert!(plan.check().is_ok());
 /// assert!(Plan { version: 99, ..plan }.check().is_err());
 /// ```
+///
+/// What is read by serde is checked as by [`Plan::check`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Unchecked")]
 pub struct Plan {
     /// Of the format: [`VERSION`].
     pub version: u32,
@@ -45,11 +47,33 @@ pub struct Plan {
     pub layers: BTreeMap<String, LayerPlan>,
 }
 
+/// A plan as it stands in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    version: u32,
+    layers: BTreeMap<String, LayerPlan>,
+}
+
+impl TryFrom<Unchecked> for Plan {
+    type Error = Error;
+
+    fn try_from(Unchecked { version, layers }: Unchecked) -> Result<Self> {
+        let plan = Self { version, layers };
+        plan.check().map(|()| plan)
+    }
+}
+
 /// The version of the format that this crate reads and writes.
 pub const VERSION: u32 = 1;
 
 impl Plan {
-    /// Refuses a version that is not known, and figures that no planner writes. Call it on what was read from a file.
+    /// Of this crate's [`VERSION`].
+    pub fn new(layers: BTreeMap<String, LayerPlan>) -> Self {
+        Self { version: VERSION, layers }
+    }
+
+    /// Refuses a version that is not known, and figures that no planner writes.
     ///
     /// # Errors
     /// As it says, naming the field.
@@ -96,7 +120,8 @@ pub struct HeadPlan {
     /// Mean row error of the sampled rows; of several batch entries the largest. `None`: the head was planned unseen, by its
     /// shape.
     pub error: Option<f64>,
-    /// What the mean over all rows stays under with a confidence of 95 %; of several batch entries the largest.
+    /// What the mean over all rows stays under with a confidence of nominally 95 %, for this configuration by itself: nothing
+    /// is added for its being chosen among others on the same rows. Of several batch entries the largest.
     pub error_bound: Option<f64>,
     /// Predicted time over that of exact attention.
     pub cost: f64,
@@ -176,9 +201,8 @@ impl LayerPlan {
             ("plan.kv_heads", self.kv_heads),
             ("plan.heads", self.heads.len()),
         ];
-        const MOST: usize = u32::MAX as usize / 2;
-        if let Some((name, count)) = counts.iter().find(|(_, count)| !(1..=MOST).contains(count)) {
-            return Err(Error::invalid(name, format!("1 to {MOST}"), count));
+        if let Some((name, count)) = counts.iter().find(|(_, count)| !(1..=MOST_COUNT).contains(count)) {
+            return Err(Error::invalid(name, format!("1 to {MOST_COUNT}"), count));
         }
         self.request.check()?;
         self.heads.iter().try_for_each(HeadPlan::check)

@@ -135,8 +135,8 @@ impl PlanOptions {
         };
         match self.rows {
             Some(rows) if rows < 2 => Err(Error::invalid("rows", "at least 2", rows)),
-            Some(rows) => Ok(rows),
-            None => Ok(panels(seeing / part).clamp(fewest, MOST_ROWS).min(most)),
+            Some(rows) => Ok(rows.min(seeing)),
+            None => Ok(panels(seeing / part).clamp(fewest, MOST_ROWS).min(most).min(seeing)),
         }
     }
 }
@@ -277,11 +277,9 @@ impl Planner<'_> {
     /// What the heads of a group may be computed by: the best, or for a request in time all that was tried.
     fn group(&self, kv_head: usize, extents: &[GroupExtent], parts: &[Vec<Parts>]) -> Result<Vec<Vec<HeadPlan>>> {
         let kv_heads = self.call.sizes.kv_heads;
-        let reads_queries = parts.iter().flatten().any(Parts::reads_queries);
         let keys = |batch: usize| {
             let index = batch * kv_heads + kv_head;
-            let rows = self.call.key_rows(index, &extents[index]);
-            if reads_queries { rows.with_queries(self.call, index) } else { rows }
+            self.call.key_rows(index, &extents[index])
         };
         let keys: Vec<KeyRows<'_>> = (0..self.call.sizes.batch).map(keys).collect();
         let mut group = Group::new(self.call, kv_head, &keys, extents, self.rows, self.seed);
@@ -357,8 +355,9 @@ impl Planner<'_> {
         HeadPlan { config, error: None, error_bound: None, cost: short(cost), exact_share, scan_share }
     }
 
-    /// Places of all configurations: of each family first the one that the request pays best, scans before others since they
-    /// mostly err least, then its neighbours. What it does not pay comes after them, the cheapest first.
+    /// Places of all configurations. What the request pays, and its neighbours, come first: of each family the dearest that it
+    /// pays, then those next to it, scans before others since they mostly err least. Families of which it pays nothing come
+    /// after them, the cheapest first.
     fn order(&self) -> Vec<(usize, usize)> {
         let pays = |config: &Config| matches!(self.request, Request::Time(time) if self.expected_cost(*config) <= time);
         let mut places = Vec::new();
@@ -366,8 +365,8 @@ impl Planner<'_> {
             let best = configs.iter().rposition(pays);
             let scans = configs.iter().all(|config| matches!(config, Config::Scan { .. }));
             let rank = |at: usize| match (best, self.request) {
-                (None, Request::Time(_)) => (at, true, (1e6 * self.expected_cost(configs[at])) as u64),
-                (best, _) => (at.abs_diff(best.unwrap_or(0)), false, u64::from(!scans)),
+                (None, Request::Time(_)) => (true, (1e6 * self.expected_cost(configs[at])) as usize, false),
+                (best, _) => (false, at.abs_diff(best.unwrap_or(0)), !scans),
             };
             places.extend((0..configs.len()).map(|at| (rank(at), f, at)));
         }

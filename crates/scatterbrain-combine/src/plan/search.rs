@@ -15,7 +15,7 @@ use super::{HeadPlan, WORTH};
 use crate::method::Parts;
 use scatterbrain_core::Result;
 
-/// Where there is effort for one scan alone, it is one that is expected to keep the error so many times.
+/// Where there is effort for one scan alone, its expected error is to be so many times under the request.
 const SURE: f64 = 1.6;
 /// A family is given up where the error of a member exceeds the request so many times: none of its neighbours would do,
 /// and the dearest of them cost most to try.
@@ -84,9 +84,16 @@ impl<'c> Search<'_, '_, 'c> {
         Ok(false)
     }
 
-    /// From `start` or the member that is expected to keep the error to where it is kept for the least cost, by what the
-    /// last trial says of its neighbours if errors have the ratios that are expected of them. Whether one missed the error
-    /// by far.
+    /// Tries one member after another. Whether one missed the error by far.
+    ///
+    /// ```text
+    /// next = start, or the cheapest member that is expected to keep the error, or the dearest
+    /// until next was tried before, or there is no effort left:
+    ///     try it; give up where its error is FAR from the request
+    ///     expect of every other member the measured bound times the ratio of their expected errors
+    ///     kept:    next = the cheapest cheaper member that is then expected to keep the error
+    ///     missed:  next = the cheapest dearer one, or the dearest; a near miss of a scan is lent that trial, once
+    /// ```
     fn walk(&mut self, family: &Family, parts: &'c [Parts], start: Option<usize>, best: &mut HeadPlan) -> Result<bool> {
         let Family { configs, expected, .. } = family;
         let count = self.worthwhile(family, best);
@@ -125,7 +132,8 @@ impl<'c> Search<'_, '_, 'c> {
         family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
     }
 
-    /// A trial, if there is effort left for it with what is lent; the best is what it was, or that.
+    /// Tries a configuration if the effort left and what is `lent` pay for it, and replaces the best where it keeps the error
+    /// for less.
     fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan, lent: f64) -> Result<Option<Outcome>> {
         let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
         let prepared = self.group.has(parts) || scan && self.effort.scanned;
@@ -188,7 +196,7 @@ mod tests {
         let families = Vec::new();
         let planner = Planner { call: &call, request, shape, families, rows, seed: Seed(0), effort: 0.0, margin: 1.0 };
         let parts = parts(&configs, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
-        let keys = [call.key_rows(0, &extents[0]).with_queries(&call, 0)];
+        let keys = [call.key_rows(0, &extents[0])];
         let mut group = Group::new(&call, 0, &keys, &extents, rows, Seed(0));
         f(&planner, &mut group, &parts);
     }
@@ -232,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_near_miss_has_one_more_trial() {
-        let scans = [8, 16].map(|keys| Config::Scan { keys, steps: 127, skip: 0.0 });
+        let scans = [8, 16].map(|keys| Config::Scan { keys, steps: 127 });
         let family = Family { configs: scans.to_vec(), expected: vec![0.025, 0.014], flat: false };
         with_head(scans, |planner, group, parts| {
             let bound = group.evaluate(0, scans[0], &parts[0], f64::INFINITY).unwrap().bound;

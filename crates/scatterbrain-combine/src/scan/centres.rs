@@ -20,10 +20,10 @@ const AVERAGED: usize = 64;
 /// ```text
 /// every row sees every key:   one epoch, c = mean of all keys
 /// under a causal mask alone:  epochs start at 0, 96, 192, 384, …;  c = mean of the keys before, 0 in the first
-/// else, and beside clusters:  one epoch, c = 0
+/// else:                       one epoch, c = 0
 /// mean of k keys:             that of every ⌈k/64⌉th of them, 0 unless Σ max|k − c| < Σ max|k| over these
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Centres {
     /// First keys of the epochs.
     starts: Vec<usize>,
@@ -38,7 +38,7 @@ impl Centres {
         if head.mask.is_dense() && !head.boolean && length > 0 {
             return Self { starts: vec![0], means: vec![mean(head.key, length)] };
         }
-        let mut centres = Self::none();
+        let mut centres = Self { starts: vec![0], means: Vec::new() };
         if head.mask.is_causal() && !head.mask.has_window() && !head.boolean {
             let later = std::iter::successors(Some(FIRST), |start| Some(2 * start)).take_while(|&start| start < length);
             for start in later {
@@ -47,11 +47,6 @@ impl Centres {
             }
         }
         centres
-    }
-
-    /// Keys as they are.
-    pub(super) fn none() -> Self {
-        Self { starts: vec![0], means: Vec::new() }
     }
 
     /// Codes of the valid keys less their centres, and a scale each.

@@ -2,18 +2,15 @@
 
 mod centres;
 mod panel;
-mod routes;
 mod store;
 
-use centres::Centres;
 use panel::{Memory, Panel};
-use routes::Routes;
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Keys, Selection, Shared, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Level, Matrix, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use store::{Codes, Store};
+use store::Store;
 
 /// The largest code.
 const MOST: u8 = 127;
@@ -26,8 +23,8 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// ```text
 /// w_ij  = exp(scale · (q̂_i·k̂_j + q_i·c_j))        q̂, k̂ = q and k − c rounded to 8 bits, a scale each row
 /// c_j   = the mean key where every row sees every key;  under a causal mask alone, from key 96 on, the mean of the first 96·2^e,
-///         no more than j;  else 0.  Of more than 64 keys every so manyth is taken, and 0 for a mean
-///         that leaves their largest elements no smaller, on average.
+///         no more than j;  else 0.  Means of k > 64 keys are of every ⌈k/64⌉th; a mean that does not make the keys'
+///         largest elements smaller, on average, is replaced by 0.
 /// heavy ⇔ w_ij > share · Σ_j w_ij   or   w_ij σ_j > share · Σ_j w_ij σ_j          σ_j = max_c |v_jc|
 /// o_i   = (Σ_heavy e^{s q·k} v_j + Σ_light ŵ_ij v̂_j) / (Σ_heavy e^{s q·k} + Σ_light w_ij)
 /// ŵ_ij σ_j = multiples of share · Σ_j w_ij σ_j / most, rounded with dither;  v̂_j = round(127 v_j/σ_j) σ_j/127
@@ -66,9 +63,6 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ScanBackground {
     products: Products,
-    /// 0: every pair is scanned.
-    #[serde(default)]
-    skip: f32,
 }
 
 /// What multiplies values.
@@ -91,7 +85,7 @@ impl ScanBackground {
         if !(LEAST_SHARE..=1.0).contains(&share) {
             return Err(Error::invalid("share", format!("{LEAST_SHARE} to 1"), share));
         }
-        Ok(Self { products: Products::Shares { share, most: MOST }, skip: 0.0 })
+        Ok(Self { products: Products::Shares { share, most: MOST } })
     }
 
     /// Steps that the share is cut in, from 1 to 127 (the default): with fewer, more weights are 0 and cost nothing. Dense
@@ -109,39 +103,15 @@ impl ScanBackground {
         Ok(self)
     }
 
-    /// Leaves the clusters of keys out of the scan that matter little to a row: their members weigh, and are worth, what
-    /// their mean key and value do. `skip` is compared with a cluster's part of the row's weight, times how unlike its
-    /// members are (`routes.rs` has the rule, and what is clustered when); 0 scans every pair, 1 next to none. Dense 8-bit
-    /// attention stays as it is.
-    ///
-    /// Clusters follow the queries as well as the keys. Under causality they are those of the first half of what a row sees,
-    /// or more; a row scans what an earlier row of its panel scans too. Under windows and boolean masks, and where a row sees
-    /// fewer than 512 keys, every pair is scanned.
-    ///
-    /// Setting up takes 2·m·C·d multiply-adds, C = 1.4·√m, and keeps keys and values once (under causality three times) more
-    /// in bytes; a row takes C centroids, a panel of sixteen rows the clusters that one of them scans.
-    ///
-    /// # Errors
-    /// Outside 0 to 1.
-    pub fn with_skip(mut self, skip: f32) -> Result<Self> {
-        if !(0.0..=1.0).contains(&skip) {
-            return Err(Error::invalid("skip", "0 to 1", skip));
-        }
-        if matches!(self.products, Products::Shares { .. }) {
-            self.skip = skip;
-        }
-        Ok(self)
-    }
-
     /// Dense 8-bit attention, for comparison: no pair is exact, and a weight has 127 steps of the largest of its row
     /// (times σ_j).
     pub fn eight_bits() -> Self {
-        Self { products: Products::Largest, skip: 0.0 }
+        Self { products: Products::Largest }
     }
 
     /// Dense attention with scores in 8 bits, and weights and values in f32, for comparison.
     pub fn eight_bit_scores() -> Self {
-        Self { products: Products::Whole, skip: 0.0 }
+        Self { products: Products::Whole }
     }
 }
 
@@ -154,20 +124,14 @@ impl Background for ScanBackground {
     fn prepare_sharing<'a>(&'a self, keys: &KeyHead<'a>, shared: &[Shared]) -> Result<Box<dyn Summary + 'a>> {
         // It may have come from a file.
         if let Products::Shares { share, most } = self.products {
-            Self::new(share)?.with_steps(most)?.with_skip(self.skip)?;
+            Self::new(share)?.with_steps(most)?;
         }
         let known = shared.iter().find_map(|shared| shared.clone().downcast::<Store>().ok());
-        Ok(Box::new(match known {
-            Some(store) if self.skip == 0.0 => Scan::new(self, keys, store, None),
-            _ => {
-                // A cluster holds keys of several epochs.
-                let centres = if self.skip > 0.0 { Centres::none() } else { Centres::new(keys) };
-                let codes = Codes::new(keys, centres)?;
-                let routes = if self.skip > 0.0 { Routes::new(keys, &codes)? } else { None };
-                let store = if routes.as_ref().is_some_and(Routes::hold_all) { codes.none() } else { codes.in_order() };
-                Scan::new(self, keys, Arc::new(store), routes)
-            }
-        }))
+        let store = match known {
+            Some(store) => store,
+            None => Arc::new(Store::new(keys)?),
+        };
+        Ok(Box::new(Scan::new(self, keys, store)))
     }
 
     fn causality(&self) -> Causality {
@@ -177,20 +141,16 @@ impl Background for ScanBackground {
     fn units(&self) -> usize {
         0
     }
-
-    fn reads_queries(&self) -> bool {
-        self.skip > 0.0
-    }
 }
 
 /// A head, ready to be scanned.
 struct Scan<'a> {
     products: Products,
-    skip: f32,
     /// `[m, d_v]`.
     value: Matrix<'a>,
+    /// Valid keys.
+    length: usize,
     store: Arc<Store>,
-    routes: Option<Routes>,
     scale: f32,
     level: Level,
     /// Memory that no tile uses now: it is large enough to be mapped anew at each call.
@@ -198,13 +158,12 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(scan: &ScanBackground, keys: &KeyHead<'a>, store: Arc<Store>, routes: Option<Routes>) -> Self {
+    fn new(scan: &ScanBackground, keys: &KeyHead<'a>, store: Arc<Store>) -> Self {
         Self {
             products: scan.products,
-            skip: scan.skip,
             value: keys.value,
+            length: keys.mask.length(),
             store,
-            routes,
             scale: keys.scale,
             level: keys.level,
             free: Mutex::default(),
@@ -243,7 +202,7 @@ impl Summary for Scan<'_> {
     }
 
     fn share(&self) -> Option<Shared> {
-        (self.skip == 0.0).then(|| self.store.clone() as Shared)
+        Some(self.store.clone())
     }
 }
 

@@ -7,7 +7,7 @@ use scatterbrain_combine::{
     ClusteredSupport, HashSupport, InvertedFileSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground,
     SmyrfSupport, SortedLshSupport,
 };
-use scatterbrain_core::tile::{Background, Head, KeyHead, QuerySample, Support};
+use scatterbrain_core::tile::{Background, Head, KeyHead, Support};
 use scatterbrain_core::{Level, Mask, MaskTensor, Seed, Tensor, Window, WindowAlign};
 use scatterbrain_features::{
     CentroidBackground, Constant, EluFeatures, EvaBackground, FeatureBackground, FeatureMap, HyperbolicFeatures,
@@ -372,7 +372,6 @@ impl Case {
             let keys = KeyHead {
                 key: key.matrix(),
                 value: value.matrix(),
-                queries: QuerySample::default(),
                 scale: self.scale,
                 mask: mask.head(b, h, self.n, self.m).without_boolean(),
                 boolean: self.boolean,

@@ -14,6 +14,7 @@ pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
 
+use crate::{Error, Result};
 use pulp::{Scalar, Simd, WithSimd};
 use quads::WithQuads;
 use transpose::{Plain, Run, WithTranspose};
@@ -25,9 +26,35 @@ use pulp::x86::V3 as Native;
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 use pulp::x86::V4 as Wide;
 
-/// The instruction set that kernels run with.
+/// The instruction set that kernels run with. Levels are equal where their names are.
 #[derive(Debug, Clone, Copy)]
 pub struct Level(Kind);
+
+impl PartialEq for Level {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Level {}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Level {
+    type Err = Error;
+
+    /// The level of a name, if this CPU has it.
+    fn from_str(name: &str) -> Result<Self> {
+        let levels = Self::available();
+        let names = || levels.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
+        let level = levels.iter().copied().find(|level| level.name() == name);
+        level.ok_or_else(|| Error::invalid("level", format!("one that this CPU has: {}", names()), name))
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -105,6 +132,7 @@ impl Level {
 
     /// The level without AVX-VNNI: its scans have the codes that every CPU takes, so that what they err by here they err by
     /// elsewhere.
+    #[must_use]
     pub fn with_common_codes(self) -> Self {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

@@ -31,10 +31,8 @@ pub struct WeightCodes {
 /// How [`code_weights`] makes codes.
 #[derive(Debug, Clone, Copy)]
 pub struct Coding<'a> {
-    /// The row of codes that belongs to the first key, a multiple of four.
+    /// The row of codes that belongs to the first key, and the fraction that it rounds from; a multiple of four.
     pub first: usize,
-    /// Which fraction the first key rounds from, a multiple of four.
-    pub fraction: usize,
     /// A factor of each key, by which its row of codes is to be multiplied.
     pub scales: &'a [f32],
     /// Steps in a weight times its key's factor, for each lane.
@@ -53,15 +51,15 @@ pub struct Coding<'a> {
 /// heavy[j][r]  ⇔  max(x[j][r], w[j][r] · mass_steps[r]) > most
 /// code[j][r] = ⌊x[j][r] + t_j⌋,  0 if heavy
 /// light[r] += Σ_j w[j][r] over those that are not heavy
-/// t_j = ((157·(f + 148·b) mod 256) + u)/256        f = fraction + j, b = ⌊f/256⌋
+/// t_j = ((157·(f + 148·b) mod 256) + u)/256        f = first + j, b = ⌊f/256⌋
 /// u = max(fractional part of (b mod 64)·(√5 − 1)/2, 1/1000)
 /// ```
 ///
 /// Bit b of `heavy[w][r]` says whether key `32·w + b` of lane r is heavy. `codes` is overwritten.
 ///
 /// # Panics
-/// If `weights` is not a whole number of panel rows of groups of four keys, there is not one scale a key, `first` or `fraction`
-/// is no multiple of four, `most` exceeds 127, or `heavy` has not a panel row for every 32 keys or part of them.
+/// If `weights` is not a whole number of panel rows of groups of four keys, there is not one scale a key, `first` is no
+/// multiple of four, `most` exceeds 127, or `heavy` has not a panel row for every 32 keys or part of them.
 pub fn code_weights(
     level: Level,
     weights: &[f32],
@@ -73,7 +71,7 @@ pub fn code_weights(
     let (weights, rest) = weights.as_chunks::<PANEL>();
     assert!(rest.is_empty() && weights.len().is_multiple_of(GROUP), "weights");
     assert!(coding.scales.len() == weights.len(), "keys");
-    assert!(coding.first.is_multiple_of(GROUP) && coding.fraction.is_multiple_of(GROUP), "groups");
+    assert!(coding.first.is_multiple_of(GROUP), "groups");
     assert!(coding.most <= 127, "seven bits");
     assert_eq!(heavy.len(), weights.len().div_ceil(WORD) * PANEL, "heavy");
     codes.quads.resize(weights.len() / GROUP, [0; PANEL]);
@@ -129,7 +127,7 @@ fn split<S: Simd>(
         let light_below = light_below(simd, scales, &steps);
         let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
         for (group, ((weights, scales), quad)) in groups.enumerate() {
-            let fraction = coding.fraction + at * WORD + group * GROUP;
+            let fraction = coding.first + at * WORD + group * GROUP;
             let mut codes = encode::<S, false>(simd, weights, scales, fraction, pair, &steps);
             let any = simd.or_m32s(
                 simd.greater_than_f32s(codes.top[0], light_below[0]),

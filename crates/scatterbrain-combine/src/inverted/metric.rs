@@ -2,42 +2,33 @@
 
 use scatterbrain_core::{Matrix, Seed};
 
-/// ρ, the root mean square of each column of some queries: a diagonal metric in which squared distances of keys are those
-/// of their logits, for queries like these.
-pub(crate) struct Metric {
-    /// ρ over its largest.
+/// The root mean square of each column of some queries, over the largest of them: a diagonal metric in which squared distances
+/// of keys go as those of their logits, for queries like these.
+pub(super) struct Metric {
     weights: Vec<f32>,
-    /// The largest.
-    pub(crate) size: f64,
 }
 
 impl Metric {
     /// Of queries of `d` columns; all ones where there is none, or none but zeros.
-    pub(crate) fn new<'a>(d: usize, queries: impl Iterator<Item = &'a [f32]>) -> Self {
-        let (mut squares, mut rows) = (vec![0.0f64; d], 0.0f64);
+    pub(super) fn new<'a>(d: usize, queries: impl Iterator<Item = &'a [f32]>) -> Self {
+        let mut squares = vec![0.0f64; d];
         for row in queries {
             squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x).powi(2));
-            rows += 1.0;
         }
         let top = squares.iter().copied().fold(0.0, f64::max);
         if top == 0.0 {
-            return Metric { weights: vec![1.0; d], size: 1.0 };
+            return Metric { weights: vec![1.0; d] };
         }
-        Metric { weights: squares.iter().map(|x| (x / top).sqrt() as f32).collect(), size: (top / rows).sqrt() }
+        Metric { weights: squares.iter().map(|x| (x / top).sqrt() as f32).collect() }
     }
 
-    /// x ⊙ ρ, but for the size of ρ.
-    pub(crate) fn apply(&self, rows: Matrix<'_>) -> Vec<f32> {
+    /// Rows in that metric, over the largest number in the `first` of them: their squares fit in f32. Later numbers do not pass
+    /// [`FAR`].
+    pub(super) fn units(&self, rows: Matrix<'_>, first: usize) -> Vec<f32> {
         let mut out = vec![0.0; rows.rows() * rows.cols()];
         for (out, row) in out.chunks_exact_mut(rows.cols()).zip(rows.iter()) {
             out.iter_mut().zip(row).zip(&self.weights).for_each(|((out, x), w)| *out = x * w);
         }
-        out
-    }
-
-    /// x ⊙ ρ, over the largest number in the `first` rows: their squares fit in f32. Later numbers do not pass [`FAR`].
-    pub(crate) fn units(&self, rows: Matrix<'_>, first: usize) -> Vec<f32> {
-        let mut out = self.apply(rows);
         let top = out[..first * rows.cols()].iter().fold(0.0, |top: f32, x| top.max(x.abs()));
         if top > 0.0 {
             out.iter_mut().for_each(|x| *x = (*x / top).clamp(-FAR, FAR));
@@ -51,9 +42,9 @@ const FAR: f32 = 1e15;
 
 /// A row of each of up to `count` equal stretches, at a place of its own in each: even steps would miss whole clusters of
 /// rows that recur.
-pub(crate) fn one_a_stretch(rows: Matrix<'_>, count: usize) -> Vec<f32> {
+pub(super) fn one_a_stretch(rows: Matrix<'_>, count: usize, seed: Seed) -> Vec<f32> {
     let count = count.min(rows.rows());
-    let mut rng = Seed(0).stream(1);
+    let mut rng = seed.stream(1);
     let start = |s: usize| s * rows.rows() / count;
     let place = |s: usize| start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize;
     (0..count).map(place).flat_map(|i| rows.row(i)).copied().collect()
