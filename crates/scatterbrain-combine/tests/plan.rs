@@ -430,11 +430,31 @@ fn without_effort_budgets_are_planned_unseen() {
     }
     // Exact attention is within its own time.
     assert!(with(Request::Time(1.0)).heads.iter().all(HeadPlan::is_fallback));
-    // A look that would cost more than there is effort for is not begun.
-    let short = Data::of_positions(4, 300, 1, 0, 300);
-    let options = PlanOptions::on_the_fly(Request::Units(20));
-    let planned = short.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap();
-    assert!(planned.rows == 0 && planned.units().is_some_and(|used| used <= 20), "{planned:?}");
+    // A look is not begun where there is effort for exact rows, but for no trial.
+    let short = Data::of_positions(4, 700, 1, 0, 700);
+    for request in [Request::Units(20), Request::Time(0.5), Request::Error(0.1)] {
+        let options = PlanOptions::on_the_fly(request);
+        let planned = short.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap();
+        assert_eq!(planned.rows, 0, "{planned:?}");
+    }
+}
+
+/// What a scan prepares is for all heads of a group: the first does not fall back for its price.
+#[test]
+fn like_heads_of_a_group_are_planned_alike() {
+    let (n, d) = (1500, 64);
+    let one = |part| SEED.stream(part).normals(n * d);
+    let (query, key, value) = (one(0).repeat(2), one(1), one(2));
+    let query = Tensor::f32("query", &query, [1, 2, n, d]).unwrap();
+    let [key, value] = [&key, &value].map(|data| Tensor::f32("key", data, [1, 1, n, d]).unwrap());
+    let planned = [0.05, 0.08, 0.1, 0.13, 0.16, 0.2, 0.3, 1.0].map(|effort| {
+        let options = PlanOptions { effort: Some(effort), ..PlanOptions::on_the_fly(Request::Error(0.2)) };
+        let planned = plan(&query, &key, &value, &Mask::causal(), &options, &Options::default()).unwrap();
+        let fallback: Vec<bool> = planned.heads.iter().map(HeadPlan::is_fallback).collect();
+        assert_eq!(fallback[0], fallback[1], "{effort}: {planned:?}");
+        !fallback[0]
+    });
+    assert!(!planned[0] && planned[7], "{planned:?}");
 }
 
 #[test]
