@@ -81,7 +81,7 @@ const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
 
 /// Set up: a number to codes, a number to sums, a column of a key and a centroid in k-means.
-const QUANTISE: f64 = 0.6;
+const QUANTISE: f64 = 0.5;
 const SUM: f64 = 0.4;
 const KMEANS: f64 = 0.2;
 /// A look at a number of the input, before planning.
@@ -94,7 +94,7 @@ const APART: f64 = 1.3;
 const APART_UNDER_MASK: f64 = 1.75;
 /// A row of a trial with a tile of its own; a trial under a mask.
 const ALONE: f64 = 2000.0;
-const BEGUN: f64 = 12_000.0;
+const BEGUN: f64 = 18_000.0;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {

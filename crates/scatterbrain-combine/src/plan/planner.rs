@@ -38,7 +38,7 @@ const MARGIN: f64 = 1.5;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
 /// Costs that differ by less of exact attention are taken as one where a time is split among heads.
-const COST_STEPS: f64 = 64.0;
+const COST_STEPS: f64 = 32.0;
 /// Of sums of costs.
 const ROUNDING: f64 = 1e-9;
 

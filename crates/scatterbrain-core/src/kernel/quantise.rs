@@ -9,6 +9,9 @@ pub const QUAD: usize = 4;
 /// Lanes of the plain loops below: their sums are the same at every level.
 const LANES: usize = 8;
 
+/// Codes made at once: four vectors of numbers are one of codes.
+const WIDE: usize = 32;
+
 /// Rows whose norms are found before their codes: what a row waits for (sums of eight lanes, a root, divisions) passes
 /// while others are added up.
 const TOGETHER: usize = 16;
@@ -74,30 +77,32 @@ impl WithSimd for Quantise<'_> {
         for (block, (codes, scales)) in codes.chunks_mut(TOGETHER * width).zip(scales.chunks_mut(TOGETHER)).enumerate()
         {
             let row = |at: usize| rows.row(block * TOGETHER + at);
-            let mut units = [Unit::of(0.0); TOGETHER];
-            let mut squares = [[0.0; LANES]; TOGETHER];
-            for (at, unit) in units.iter_mut().enumerate().take(scales.len()) {
-                *unit = Unit::of(largest(row(at)));
+            let mut tops = [0.0; TOGETHER];
+            for (at, top) in tops.iter_mut().enumerate().take(scales.len()) {
+                *top = largest(row(at));
             }
+            let units = tops.map(Unit::of);
+            let mut squares = [0.0; TOGETHER];
             if limit.is_finite() {
-                for (at, (squares, unit)) in squares.iter_mut().zip(&units).enumerate().take(scales.len()) {
-                    *squares = add_squares(row(at), unit);
+                for (at, (square, unit)) in squares.iter_mut().zip(&units).enumerate().take(scales.len()) {
+                    *square = larger_half(add_squares(row(at), unit));
                 }
             }
-            let mut steps = [0.0; TOGETHER];
-            for (((steps, scale), unit), squares) in steps.iter_mut().zip(&mut *scales).zip(&units).zip(squares) {
-                let fitting = if limit.is_finite() { limit / larger_half(squares).sqrt() } else { most };
-                *steps = if unit.largest > 0.0 && limit > 0.0 { most.min(fitting) } else { 0.0 };
-                *scale = if *steps > 0.0 { (unit.largest / *steps).min(f32::MAX) } else { 0.0 };
+            let fitting =
+                if limit.is_finite() { squares.map(|square| limit / square.sqrt()) } else { [most; TOGETHER] };
+            let (mut steps, mut of_rows) = ([0.0; TOGETHER], [0.0; TOGETHER]);
+            for at in 0..TOGETHER {
+                let fits = if tops[at] > 0.0 && limit > 0.0 { most.min(fitting[at]) } else { 0.0 };
+                steps[at] = fits;
+                of_rows[at] = if fits > 0.0 { (tops[at] / fits).min(f32::MAX) } else { 0.0 };
             }
+            scales.copy_from_slice(&of_rows[..scales.len()]);
             for (at, (codes, scale)) in codes.chunks_exact_mut(width).zip(scales).enumerate() {
-                let (row, unit, steps) = (row(at), units[at], steps[at]);
+                let row = row(at);
                 codes[row.len()..].fill(0);
                 // Codes of scale 0 would be NaN beside a product that overflows.
                 if *scale > 0.0 {
-                    for (code, x) in codes.iter_mut().zip(row) {
-                        *code = (unit.times(*x) * steps + ROUND).to_bits() as i8;
-                    }
+                    encode(row, units[at], steps[at], codes);
                 } else {
                     codes.fill(0);
                 }
@@ -109,7 +114,6 @@ impl WithSimd for Quantise<'_> {
 /// Quotients by the largest magnitude of a row, as products: a division takes as long as five.
 #[derive(Clone, Copy)]
 struct Unit {
-    largest: f32,
     /// A power of two that keeps the inverse of the tiniest numbers finite.
     up: f32,
     inverse: f32,
@@ -119,7 +123,7 @@ impl Unit {
     #[inline(always)]
     fn of(largest: f32) -> Self {
         let up = if largest < TINY { 1.0 / TINY } else { 1.0 };
-        Self { largest, up, inverse: 1.0 / (largest * up) }
+        Self { up, inverse: 1.0 / (largest * up) }
     }
 
     /// x / largest, to two roundings.
@@ -127,6 +131,19 @@ impl Unit {
     fn times(&self, x: f32) -> f32 {
         x * self.up * self.inverse
     }
+}
+
+/// round(steps · x / largest).
+#[inline(always)]
+fn encode(row: &[f32], unit: Unit, steps: f32, codes: &mut [i8]) {
+    let factor = unit.inverse * steps;
+    let code = |x: f32| (x * unit.up * factor + ROUND).to_bits() as i8;
+    let (many, rest) = row.as_chunks::<WIDE>();
+    let (many_codes, rest_codes) = codes[..row.len()].as_chunks_mut::<WIDE>();
+    for (codes, many) in many_codes.iter_mut().zip(many) {
+        *codes = many.map(code);
+    }
+    rest_codes.iter_mut().zip(rest).for_each(|(c, x)| *c = code(*x));
 }
 
 /// max |x|.
