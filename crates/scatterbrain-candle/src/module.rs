@@ -4,7 +4,7 @@ use crate::{Attend, Attention, Inputs, Mask, Site, Spent, attend};
 use candle_core::{Error, Result, Tensor};
 use scatterbrain_attention::plan::LayerPlan;
 use scatterbrain_attention::{Causality, Method, Preset, Seed};
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Units that a query may spend.
@@ -54,8 +54,11 @@ enum Choice {
     Preset { preset: Preset, budget: Budget, seed: Seed, sampled: Sampled },
 }
 
-/// Methods by budget, columns and causality, once sampled.
-type Sampled = Arc<Mutex<HashMap<(usize, usize, bool), Method>>>;
+/// Methods by budget, columns and causality, the last that were asked for: a share of the keys is another budget at every length.
+type Sampled = Arc<Mutex<VecDeque<((usize, usize, bool), Method)>>>;
+
+/// Methods that are kept.
+const KEPT: usize = 8;
 
 impl ScatterbrainAttention {
     /// A method of the library. Its budget, if it has one, must not exceed the keys of a call.
@@ -140,13 +143,16 @@ impl ScatterbrainAttention {
         if preset.has_budget() && units > keys {
             return Ok(Method::exact());
         }
+        let key = (units, head_dim, causal);
         // A method is sampled before it is put there: what another thread's panic left is whole.
-        let mut sampled = sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(method) = sampled.get(&(units, head_dim, causal)) {
+        let known = || sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, method)) = known().iter().find(|(k, _)| *k == key) {
             return Ok(method.clone());
         }
         let method = preset.method(units, head_dim, *seed, causal).map_err(Error::wrap)?;
-        sampled.insert((units, head_dim, causal), method.clone());
+        let mut known = known();
+        known.push_front((key, method.clone()));
+        known.truncate(KEPT);
         Ok(method)
     }
 }

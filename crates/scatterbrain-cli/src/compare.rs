@@ -86,10 +86,8 @@ fn choices(options: &CompareOptions) -> Vec<Choice> {
 
 /// The rows that errors are measured on: all of `n`, or one drawn from each of so many equal stretches.
 fn rows(n: usize, count: Option<u32>, seed: Seed) -> Vec<usize> {
-    let count = count.map_or(n, |count| n.min(count as usize));
-    let mut rng = seed.derive(n as u64).stream(0);
-    let start = |s: usize| s * n / count;
-    (0..count).map(|s| start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize).collect()
+    let count = count.map_or(n, |count| count as usize);
+    seed.derive(n as u64).stream(0).strata(n, count).collect()
 }
 
 fn summary(input: &Input, rows: usize) -> InputSummary {

@@ -40,6 +40,7 @@ pub struct Attention {
 
 /// What a call spent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Seconds of preparation that depend on the input (hashing, features, sums), over all heads.
     pub setup_seconds: f64,
@@ -58,6 +59,7 @@ pub struct Report {
 
 /// What one head spent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HeadReport {
     /// Pairs evaluated exactly.
     pub exact_pairs: u64,

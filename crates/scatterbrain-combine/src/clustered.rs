@@ -28,6 +28,7 @@ use scatterbrain_core::tile::{
 };
 use scatterbrain_core::{Error, HeadMask, Level, Matrix, Result};
 use scatterbrain_features::CentroidBackground;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// The keys of the clusters with the heaviest centroids.
@@ -43,7 +44,7 @@ use std::ops::Range;
 /// let multipole = Method::scatterbrain(ClusteredSupport::new(32, far)?, far);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusteredSupport {
     budget: usize,
     clusters: CentroidBackground,

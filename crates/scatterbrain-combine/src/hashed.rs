@@ -199,7 +199,7 @@ pub(crate) fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<Vec<CodePa
     let query = hash.codes(head.level, head.query)?;
     let key = match head.mask.length() {
         0 => None,
-        length => Some(hash.codes(head.level, head.key.head_rows(length))?),
+        length => Some(hash.codes(head.level, head.key.first_rows(length))?),
     };
     let of_key = |h| key.as_ref().map_or(Vec::new(), |k| k.hash(h).to_vec());
     Ok((0..hash.n_hashes()).map(|h| (query.hash(h).to_vec(), of_key(h))).collect())

@@ -73,6 +73,19 @@ impl Rng {
         }
     }
 
+    /// An index of each of up to `count` equal stretches of 0..`len`, ascending: spread as evenly as steps are, and blind to what
+    /// recurs at equal distances.
+    ///
+    /// ```
+    /// let drawn: Vec<usize> = scatterbrain_core::Seed(1).stream(0).strata(100, 4).collect();
+    /// assert!(drawn.iter().enumerate().all(|(stretch, &i)| i / 25 == stretch));
+    /// ```
+    pub fn strata(&mut self, len: usize, count: usize) -> impl ExactSizeIterator<Item = usize> {
+        let count = count.min(len);
+        let start = move |s: usize| (s as u128 * len as u128 / count as u128) as usize;
+        (0..count).map(move |s| start(s) + self.below((start(s + 1) - start(s)) as u64) as usize)
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_u64()

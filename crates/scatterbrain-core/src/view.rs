@@ -274,7 +274,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If there are fewer, or `rows` is 0.
-    pub fn head_rows(&self, rows: usize) -> Matrix<'a> {
+    pub fn first_rows(&self, rows: usize) -> Matrix<'a> {
         self.slice(0..rows)
     }
 

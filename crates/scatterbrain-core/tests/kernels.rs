@@ -358,7 +358,7 @@ proptest! {
 #[should_panic(expected = "range end index")]
 fn rows_behind_a_slice_are_refused() {
     let data = [1.0; 20];
-    let rows = Matrix::new("rows", &data, 5, 4).unwrap().head_rows(2);
+    let rows = Matrix::new("rows", &data, 5, 4).unwrap().first_rows(2);
     kernel::product(Level::detect(), &[1.0; 4 * PANEL], rows, &Keys::List(vec![2]), &mut [0.0; PANEL]);
 }
 

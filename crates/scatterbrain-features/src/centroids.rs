@@ -31,6 +31,7 @@ use crate::centroid_tile::CentroidTile;
 use crate::kmeans::{KMeans, Means};
 use scatterbrain_core::tile::{Background, Causality, KeyClusters, KeyHead, Selection, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Result, Seed};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Cluster centroids as the background of attention.
@@ -47,7 +48,7 @@ use std::ops::Range;
 /// assert_eq!(CentroidBackground::new(32, Seed(0))?.units(), 64);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CentroidBackground {
     n_centroids: usize,
     seed: Seed,
@@ -86,7 +87,7 @@ impl CentroidBackground {
         if self.blocks || keys.mask.is_causal() || keys.mask.has_window() || self.n_centroids >= length {
             return Partition::Blocks { size: length.div_ceil(self.n_centroids).max(1), length };
         }
-        let rows = keys.key.head_rows(length);
+        let rows = keys.key.first_rows(length);
         let fit = KMeans::fit(keys.level, rows, keys.scale, self.n_centroids, self.seed);
         let (kmeans, cluster) = fit.expect("fewer centroids than keys, and at least one");
         Partition::Scattered { cluster, count: kmeans.count() }

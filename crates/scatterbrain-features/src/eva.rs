@@ -27,6 +27,7 @@ use crate::kmeans::Means;
 use scatterbrain_core::kernel;
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Summary};
 use scatterbrain_core::{Error, Result, Seed};
+use serde::{Deserialize, Serialize};
 
 /// The logarithm of the least share of a group's weight.
 const LEAST: f64 = -60.0;
@@ -43,7 +44,7 @@ const LEAST: f64 = -60.0;
 /// assert_eq!(EvaBackground::new(16, Seed(0))?.units(), 32);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaBackground {
     n_groups: usize,
     seed: Seed,

@@ -159,10 +159,7 @@ impl KMeansTree {
 
 /// A key of each stretch, times `root`.
 fn first_centroids(key: Matrix<'_>, root: f32, count: usize, seed: Seed) -> Vec<f32> {
-    let mut rng = seed.stream(0);
-    let stretch = |c: usize| c * key.rows() / count;
-    let keys = (0..count).map(|c| stretch(c) + rng.below((stretch(c + 1) - stretch(c)) as u64) as usize);
-    keys.flat_map(|j| key.row(j)).map(|x| root * x).collect()
+    seed.stream(0).strata(key.rows(), count).flat_map(|j| key.row(j)).map(|x| root * x).collect()
 }
 
 /// Means of the members; a centroid without any stays where it is.

@@ -45,6 +45,7 @@ use crate::sampled_tile::{Sample, SampledSummary, Taken, visible};
 use scatterbrain_core::kernel;
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Summary};
 use scatterbrain_core::{Error, HeadMask, Result, Seed};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Sampled keys as the background of attention.
@@ -61,7 +62,7 @@ use std::ops::Range;
 /// assert_eq!(SampledBackground::new(32, Seed(0))?.units(), 32);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledBackground {
     n_samples: usize,
     seed: Seed,

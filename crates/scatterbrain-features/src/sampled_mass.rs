@@ -70,11 +70,7 @@ impl SampledMassBackground {
     /// All sampled keys, ascending.
     fn keys(&self, source: Source, length: usize) -> Vec<usize> {
         match source {
-            Source::First(keys) => {
-                let (mut rng, count) = (self.seed.stream(keys as u64), self.samples.min(keys));
-                let start = |at: usize| (at as u128 * keys as u128 / count as u128) as usize;
-                (0..count).map(|at| start(at) + rng.below((start(at + 1) - start(at)) as u64) as usize).collect()
-            }
+            Source::First(keys) => self.seed.stream(keys as u64).strata(keys, self.samples).collect(),
             Source::Windows(width) => {
                 let (mut rng, step) = (self.seed.stream(0), width.div_ceil(self.samples));
                 let key = |start: usize| start + rng.below(step as u64) as usize;
@@ -89,7 +85,7 @@ impl SampledMassBackground {
 enum Source {
     /// One of each equal stretch of so many first keys.
     First(usize),
-    /// One of every so many keys that a window of this width has some S of them.
+    /// One key of every ⌈width/S⌉, so that a window of this width holds about S.
     Windows(usize),
 }
 

@@ -32,6 +32,7 @@ use crate::sampled_tile::{SampledTile, Taken, visible};
 use scatterbrain_core::kernel;
 use scatterbrain_core::tile::{Background, Causality, KeyHead, Selection, Summary, Tile, TileBackground};
 use scatterbrain_core::{Error, Result, Seed};
+use serde::{Deserialize, Serialize};
 
 /// Keys sampled uniformly from those off the support, as the background of attention.
 ///
@@ -47,7 +48,7 @@ use scatterbrain_core::{Error, Result, Seed};
 /// assert_eq!(SampledRestBackground::new(32, Seed(0))?.units(), 32);
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SampledRestBackground {
     n_samples: usize,
     seed: Seed,
@@ -55,7 +56,7 @@ pub struct SampledRestBackground {
 }
 
 /// What the denominator is to keep.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Target {
     error: f64,
     quantile: f64,

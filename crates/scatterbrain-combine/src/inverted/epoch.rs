@@ -51,17 +51,17 @@ impl Epoch {
     /// At most `clusters`, which the keys before `end` join.
     pub(super) fn new(head: &Head<'_>, start: usize, end: usize, clusters: usize, seed: Seed) -> Result<Self> {
         let metric = Metric::new(head.key.cols(), queries(head, start));
-        let keys = metric.units(head.key.head_rows(end), start);
+        let keys = metric.units(head.key.first_rows(end), start);
         let keys = Matrix::new("keys", &keys, end, head.key.cols())?;
         let count = clusters.min(start / FEWEST).max(1);
-        let fitted = one_a_stretch(keys.head_rows(start), count.saturating_mul(FITTED), seed);
+        let fitted = one_a_stretch(keys.first_rows(start), count.saturating_mul(FITTED), seed);
         let fitted = Matrix::new("keys", &fitted, fitted.len() / keys.cols(), keys.cols())?;
         let tree = KMeansTree::fit(head.level, fitted, 1.0, count, seed)?;
         let used = Used::new(&nearest(head.level, keys, &tree)?, start, &tree);
         let count = used.count as usize;
         let (mut members, offsets) = by_cluster(&used.cluster, count);
         members.truncate(offsets[count] as usize);
-        let first = head.key.head_rows(start);
+        let first = head.key.first_rows(start);
         let moments = Moments::new(first, &used.cluster, count);
         let cell: Vec<u32> = used.cluster[..start].iter().map(|&c| used.cell_of[c as usize]).collect();
         let cells = used.ends.len() - 1;

@@ -43,9 +43,5 @@ const FAR: f32 = 1e15;
 /// A row of each of up to `count` equal stretches, at a place of its own in each: even steps would miss whole clusters of
 /// rows that recur.
 pub(super) fn one_a_stretch(rows: Matrix<'_>, count: usize, seed: Seed) -> Vec<f32> {
-    let count = count.min(rows.rows());
-    let mut rng = seed.stream(1);
-    let start = |s: usize| s * rows.rows() / count;
-    let place = |s: usize| start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize;
-    (0..count).map(place).flat_map(|i| rows.row(i)).copied().collect()
+    seed.stream(1).strata(rows.rows(), count).flat_map(|i| rows.row(i)).copied().collect()
 }

@@ -59,7 +59,7 @@ impl Router {
         probes: u32,
     ) -> Result<Self> {
         let all = 2 * cells.rows() <= 3 * probes as usize;
-        let (cells, offsets) = if all { (cells.head_rows(1), vec![0.0]) } else { (cells, offsets) };
+        let (cells, offsets) = if all { (cells.first_rows(1), vec![0.0]) } else { (cells, offsets) };
         let ends = if all { vec![0, clusters.rows() as u32] } else { ends };
         let rows = |rows| QuantisedLogits::new(level, rows, scale);
         Ok(Self { cells: rows(cells)?, offsets, clusters: rows(clusters)?, ends, probes, level })

@@ -25,7 +25,7 @@ pub(crate) const MASS_SAMPLES: usize = 128;
 /// | `Window` | a window of b keys, the first s keys | centroids of C blocks of keys, if any | b + s + 2C |
 /// | `QuantisedTopK` | the b largest logits of quantised rows | C centroids, if any | b + 2C |
 /// | `InvertedFile` | b keys of the clusters that matter most to a row | mean of the values, its mass by 128 sampled keys | b + 130 |
-/// | `Scan` | pairs of more than 1/b of their row | all other pairs, or those of clusters that matter, in 8 bits | 2b |
+/// | `Scan` | pairs of more than 1/b of their row | all other pairs in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Config {

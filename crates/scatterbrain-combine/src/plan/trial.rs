@@ -146,10 +146,7 @@ impl<'a> Group<'a> {
 /// One row of each of `count` equal strata of the rows that see a key, or all of them.
 fn strata(mask: &HeadMask<'_>, count: usize, seed: Seed) -> Vec<u32> {
     let seeing: Vec<u32> = (0..mask.n() as u32).filter(|&i| !mask.range(i as usize).is_empty()).collect();
-    let count = count.min(seeing.len());
-    let mut rng = seed.stream(0);
-    let start = |s: usize| s * seeing.len() / count;
-    (0..count).map(|s| seeing[start(s) + rng.below((start(s + 1) - start(s)) as u64) as usize]).collect()
+    seed.stream(0).strata(seeing.len(), count).map(|i| seeing[i]).collect()
 }
 
 /// Tiles of the listed rows, the last first: late rows see most keys and err most. `take` gets the places of a tile's

@@ -28,7 +28,7 @@ impl Store {
         let (codes, mut key_scales) = centres.codes(head)?;
         let (values, scales) = match length {
             0 => (Vec::new(), Vec::new()),
-            length => QuantisedRows::whole_range(level, head.value.head_rows(length), i8::MAX)?.into_parts(),
+            length => QuantisedRows::whole_range(level, head.value.first_rows(length), i8::MAX)?.into_parts(),
         };
         let byte = |code: i8| code.wrapping_add(key_code(level)) as u8;
         let padded = length.next_multiple_of(QUAD);
