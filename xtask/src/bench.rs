@@ -41,8 +41,8 @@ pub struct BenchOptions {
     /// Leaves PyTorch out; nothing is downloaded.
     #[arg(long)]
     no_peers: bool,
-    /// The folder that gets `<machine>/<date>.csv` and `.md`, with `-avx512` or `-peer-avx2` after the date: `benches/record`, or `target/bench` where `--quick` or
-    /// `--no-peers` leaves something out.
+    /// The folder that gets `<machine>/<date>.csv` and `.md`, with `-avx512` or `-peer-avx2` after the date:
+    /// `benches/record`, or `target/bench` where `--quick` or `--no-peers` leaves something out.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Builds the library with its feature `avx512`. Without, it runs on AVX2 where PyTorch may pick AVX-512 by itself.
@@ -55,7 +55,8 @@ pub struct BenchOptions {
     /// Puts the tables into README.md, between `<!-- bench -->` and `<!-- /bench -->`.
     #[arg(long, conflicts_with_all = ["quick", "no_peers"])]
     readme: bool,
-    /// Runs in this build, whatever it is, instead of an optimised one: whether the harness works, with times that say nothing.
+    /// Runs in this build, whatever it is, instead of an optimised one: whether the harness works, with times that say
+    /// nothing.
     #[arg(long, requires_all = ["quick", "no_peers"], conflicts_with = "avx512")]
     as_built: bool,
 }

@@ -53,7 +53,8 @@ pub struct ReportOptions {
     /// The folder that gets `index.html`, `report.md` and a file of each kind for every figure.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Runs in this build, whatever it is, instead of an optimised one: whether all figures come, with times that say nothing.
+    /// Runs in this build, whatever it is, instead of an optimised one: whether all figures come, with times that say
+    /// nothing.
     #[arg(long, requires = "quick")]
     as_built: bool,
 }

@@ -42,8 +42,8 @@
 //! # Ok::<(), scatterbrain_attention::Error>(())
 //! ```
 //!
-//! A method of one's own is any support with any background: [`Method::scatterbrain`]; the traits are in [`core::tile`]. The masks and their
-//! alignment are told at [`Mask`], the cost and the errors at [`attend`].
+//! A method of one's own is any support with any background: [`Method::scatterbrain`]; the traits are in [`core::tile`].
+//! The masks and their alignment are told at [`Mask`], the cost and the errors at [`attend`].
 //!
 //! **Architecture Invariant:** no logic lives here; presets only name what the other crates compute.
 

@@ -129,8 +129,8 @@ impl Bert {
         (0..self.layers.len()).map(|layer| Site { stack: Stack::Encoder, layer }).collect()
     }
 
-    /// Hidden rows of the last layer, `[batch, n, hidden]`, for `tokens` `[batch, n]` (u32) of which `lengths[b]` count. Rows
-    /// of padding mean nothing.
+    /// Hidden rows of the last layer, `[batch, n, hidden]`, for `tokens` `[batch, n]` (u32) of which `lengths[b]` count.
+    /// Rows of padding mean nothing.
     ///
     /// Where lengths differ, attention is asked for one batch entry at a time, without its padding: so a window or a hash
     /// of queries finds what it would find if the entry came alone.

@@ -203,8 +203,8 @@ impl Llama {
         Ok(logs)
     }
 
-    /// At most `most` tokens after a prompt, the likeliest each time: the prompt by `prefill`, the others exactly. `stop` ends
-    /// it and is not among them.
+    /// At most `most` tokens after a prompt, the likeliest each time: the prompt by `prefill`, the others exactly. `stop`
+    /// ends it and is not among them.
     ///
     /// # Errors
     /// As [`Llama::hidden`] of the prompt. Where the context is full, the text ends.

@@ -54,7 +54,8 @@ enum Choice {
     Preset { preset: Preset, budget: Budget, seed: Seed, sampled: Sampled },
 }
 
-/// Methods by budget, columns and causality, the last that were asked for: a share of the keys is another budget at every length.
+/// Methods by budget, columns and causality, the last that were asked for: a share of the keys is another budget at every
+/// length.
 type Sampled = Arc<Mutex<VecDeque<((usize, usize, bool), Method)>>>;
 
 /// Methods that are kept.

@@ -196,7 +196,8 @@ impl Vit {
 
 /// Reads an exported file, with the positions put together under `backbone.embeddings.position_embeddings`.
 ///
-/// The result goes to [`weights::builder`](crate::weights::builder), or to `candle_core::safetensors::save` to be kept as such a file.
+/// The result goes to [`weights::builder`](crate::weights::builder), or to `candle_core::safetensors::save` to be kept as
+/// such a file.
 ///
 /// # Errors
 /// What [`onnx::Weights::open`] tells; positions of the class token or the patches that are not there.

@@ -26,8 +26,8 @@ pub fn safetensors(path: &Path) -> Result<VarBuilder<'static>> {
     Ok(builder(tensors.map(|(tensor, name)| (name, tensor)).collect()))
 }
 
-/// A builder of weights in f32 on the CPU. Where a model asks for a tensor that is missing, of another shape, of integers, or
-/// not finite, that is an error with its name.
+/// A builder of weights in f32 on the CPU. Where a model asks for a tensor that is missing, of another shape, of integers,
+/// or not finite, that is an error with its name.
 pub fn builder(tensors: HashMap<String, Tensor>) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(Checked(tensors)), DType::F32, Device::Cpu)
 }
@@ -122,7 +122,8 @@ impl Entry {
     }
 }
 
-/// The first tensor that contradicts itself, or that the file does not hold whole. What else is wrong with a header, the safetensors crate says.
+/// The first tensor that contradicts itself, or that the file does not hold whole. What else is wrong with a header, the
+/// safetensors crate says.
 fn unsound(bytes: &[u8]) -> Option<String> {
     let (length, rest) = bytes.split_at_checked(8)?;
     let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;

@@ -250,8 +250,8 @@ impl<'a> Call<'a> {
         let keys = rows.head(self);
         let mut summaries = Summaries::default();
         let mut setup = start.elapsed();
-        // Where groups are many, they are parallelism enough. Without a background nothing is prepared once a head, and smaller
-        // pieces make up for what a thread loses to other programs.
+        // Where groups are many, they are parallelism enough. Without a background nothing is prepared once a head, and
+        // smaller pieces make up for what a thread loses to other programs.
         let threads = rayon::current_num_threads();
         let groups = self.sizes.batch * kv_heads;
         let enough = if own.iter().all(|p| p.background.is_none()) { 16 } else { 4 };

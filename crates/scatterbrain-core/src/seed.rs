@@ -73,8 +73,8 @@ impl Rng {
         }
     }
 
-    /// An index of each of up to `count` equal stretches of 0..`len`, ascending: spread as evenly as steps are, and blind to what
-    /// recurs at equal distances.
+    /// An index of each of up to `count` equal stretches of 0..`len`, ascending: spread as evenly as steps are, and blind
+    /// to what recurs at equal distances.
     ///
     /// ```
     /// let drawn: Vec<usize> = scatterbrain_core::Seed(1).stream(0).strata(100, 4).collect();

@@ -1,9 +1,9 @@
 //! The open traits that carry the composition.
 //!
-//! A [`Support`] says which pairs are exact, a [`Background`] stands for the pairs off it. A support is prepared once for each
-//! query head ([`Select`]), a background once for the heads that share keys and values ([`Summary`]), and both are then asked
-//! once a *query tile* ([`TileBackground`]), never once a pair, so that any support works with any background at kernel
-//! speed:
+//! A [`Support`] says which pairs are exact, a [`Background`] stands for the pairs off it. A support is prepared once for
+//! each query head ([`Select`]), a background once for the heads that share keys and values ([`Summary`]), and both are
+//! then asked once a *query tile* ([`TileBackground`]), never once a pair, so that any support works with any background at
+//! kernel speed:
 //!
 //! ```text
 //! for tile in tiles(head):                           # up to TILE_ROWS queries
@@ -251,8 +251,8 @@ pub trait Support: Send + Sync + Debug {
 pub trait Select: Send + Sync {
     /// In how many passes over the queries the pairs are best visited, each in an order of its own; at least 1.
     /// No pair may be in two of them. Passes apply where every row sees the same keys, where the support declares
-    /// [`Causality::SelectionSeesFuture`], or with [`Select::any_order`]: elsewhere the queries are taken once, as they come,
-    /// and [`Select::select`] gives all their keys.
+    /// [`Causality::SelectionSeesFuture`], or with [`Select::any_order`]: elsewhere the queries are taken once, as they
+    /// come, and [`Select::select`] gives all their keys.
     ///
     /// With more than one pass, a row's keys must not depend on the other rows of its tile.
     fn passes(&self) -> usize {
@@ -265,8 +265,8 @@ pub trait Select: Send + Sync {
     }
 
     /// Whether [`Select::order`] may be followed under masks too, though the choice is strictly causal, where there is no
-    /// background or one by rows ([`Summary::by_row`]): a row's blocks are its own, none longer than [`CHUNK`], and come in an order of its own, so that which rows
-    /// share its tile does not show in its bits.
+    /// background or one by rows ([`Summary::by_row`]): a row's blocks are its own, none longer than [`CHUNK`], and come in
+    /// an order of its own, so that which rows share its tile does not show in its bits.
     fn any_order(&self) -> bool {
         false
     }

@@ -9,8 +9,8 @@
 //! Â_ij = n_c e^{s·q_i·μ_c} · ξ_j / Σ_{l∈c} ξ_l
 //! ```
 //!
-//! So a row's background is Σ_c n_c e^{s·q·μ_c} β_c with β_c = Σ ξ_j v_j / Σ ξ_j: random-feature attention inside each group,
-//! its scale corrected by a control variate whose coefficient each group has for itself.
+//! So a row's background is Σ_c n_c e^{s·q·μ_c} β_c with β_c = Σ ξ_j v_j / Σ ξ_j: random-feature attention inside each
+//! group, its scale corrected by a control variate whose coefficient each group has for itself.
 //! A share is at least e⁻⁶⁰, so that no key that a row sees weighs nothing.
 //!
 //! **Causality, masks.** Groups are the blocks of [`CentroidBackground`](crate::CentroidBackground) under a causal mask,

@@ -25,18 +25,18 @@
 //! Â_ij = e^{s·q_i·k_j} / (½ (1/c_ig + |v_j| / Σ_seen |v|))     instead of c_ig e^{s·q_i·k_j}, in every stretch
 //! ```
 //!
-//! **Causality.** Ranks and coins do not depend on what keys hold, and a row takes keys that it sees: no row is touched, to the bit,
-//! by later tokens. As a row sees more of a stretch, its sample there changes now and then (at a new lowest rank), as in
-//! reservoir sampling; so early rows have samples too, and rows that see the same stretch whole share its sample. A norm is that of the key's own
-//! value.
+//! **Causality.** Ranks and coins do not depend on what keys hold, and a row takes keys that it sees: no row is touched, to
+//! the bit, by later tokens. As a row sees more of a stretch, its sample there changes now and then (at a new lowest rank),
+//! as in reservoir sampling; so early rows have samples too, and rows that see the same stretch whole share its sample. A
+//! norm is that of the key's own value.
 //!
 //! **Source.** HyperAttention (Han et al. 2023, arXiv 2310.05869) adds m keys, drawn uniformly and shared by all queries,
 //! with weight n/m, to the keys that hashing finds. Here one is drawn from each stretch instead of m with replacement, which
-//! has no more variance where stretches are of one size; and causal rows take samples of what they see, where the paper halves the sequence recursively,
-//! with a new hash and new samples for each unmasked half. KDEformer (Zandieh et al. 2023, arXiv 2302.02451) draws key j with
-//! a probability that mixes the norm of its column of the softmax matrix, estimated by kernel densities, and that of its
-//! value; the authors' code has |v_j|/|V|_op + 1/n, with neither densities nor a sampled stretch. By norm it is even here:
-//! half and half, which holds a weight under 2c.
+//! has no more variance where stretches are of one size; and causal rows take samples of what they see, where the paper
+//! halves the sequence recursively, with a new hash and new samples for each unmasked half. KDEformer (Zandieh et al. 2023,
+//! arXiv 2302.02451) draws key j with a probability that mixes the norm of its column of the softmax matrix, estimated by
+//! kernel densities, and that of its value; the authors' code has |v_j|/|V|_op + 1/n, with neither densities nor a sampled
+//! stretch. By norm it is even here: half and half, which holds a weight under 2c.
 //!
 //! **Range.** The log-scale of a row is the largest s·q·k_j + ln c of its samples, so a row's denominator lies between 1
 //! and S, whatever its logits.
@@ -52,8 +52,8 @@ use std::ops::Range;
 ///
 /// A query pays a unit a sample: the samples' weights are those of their own keys.
 ///
-/// Time O(n·S·(d + d_v)) under any interval mask, and O(L) or O(L·d_v) once; a boolean mask adds a look at each pair, O(n·m). Memory 8 bytes a sample
-/// for a head, and S weights a query of a tile.
+/// Time O(n·S·(d + d_v)) under any interval mask, and O(L) or O(L·d_v) once; a boolean mask adds a look at each pair,
+/// O(n·m). Memory 8 bytes a sample for a head, and S weights a query of a tile.
 ///
 /// ```
 /// use scatterbrain_core::Seed;

@@ -7,15 +7,15 @@
 //!
 //! Of what is off the support a sample says well how much it weighs, and badly what it is worth: 256 keys know the mass of
 //! log-normal weights with σ = 1.2 to a tenth, and the mean of unit values to a tenth too, where the mean of thousands is a
-//! hundredth. So the mass is sampled, and the values are those of all. All keys weigh the same in a row, so this is for values
-//! that have nothing to do with the logits; where they have, centroids do more.
+//! hundredth. So the mass is sampled, and the values are those of all. All keys weigh the same in a row, so this is for
+//! values that have nothing to do with the logits; where they have, centroids do more.
 //!
-//! **Which keys are sampled.** Where rows see the same keys: one of each of S equal stretches of them. Under a causal mask, for
-//! rows that see P to 2P keys (64, 128, 256, …), one of each of S equal stretches of the first P. Under a window of w keys that
-//! hides the first from a row, one of every ⌈w/S⌉ keys.
+//! **Which keys are sampled.** Where rows see the same keys: one of each of S equal stretches of them. Under a causal mask,
+//! for rows that see P to 2P keys (64, 128, 256, …), one of each of S equal stretches of the first P. Under a window of w
+//! keys that hides the first from a row, one of every ⌈w/S⌉ keys.
 //!
-//! **Strict causality.** Neither which keys are sampled nor which blocks are whole depends on later keys. A row has its weight
-//! and sums by itself, whatever rows share its tile.
+//! **Strict causality.** Neither which keys are sampled nor which blocks are whole depends on later keys. A row has its
+//! weight and sums by itself, whatever rows share its tile.
 
 use scatterbrain_core::kernel::{self, PANEL};
 use scatterbrain_core::tile::{Background, Block, Causality, KeyHead, Keys, Selection, Summary, Tile, TileBackground};
@@ -31,9 +31,9 @@ const NOT: u32 = u32::MAX;
 /// One weight a row for all keys off the support, from a sample of their logits.
 ///
 /// Strictly causal. Cost: as many scores a row as keys are sampled; memory for those of every epoch, a sum of values for
-/// every 64 keys, and 4 bytes a key and epoch. Under windows a row adds the sums of the blocks that it sees, and a panel takes the
-/// samples of all keys between its rows, which are many where rows are visited in another order than they stand in; under
-/// boolean masks a row adds the values of all keys.
+/// every 64 keys, and 4 bytes a key and epoch. Under windows a row adds the sums of the blocks that it sees, and a panel
+/// takes the samples of all keys between its rows, which are many where rows are visited in another order than they stand
+/// in; under boolean masks a row adds the values of all keys.
 ///
 /// ```
 /// use scatterbrain_core::Seed;

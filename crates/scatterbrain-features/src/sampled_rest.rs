@@ -19,8 +19,9 @@
 //! S_i ≥ (z σ |R_i| / (ε Z_i))²         z = Φ⁻¹(1 − δ/2)
 //! ```
 //!
-//! keys, σ their empirical standard deviation and Z_i the denominator by support and first sample. A row that wants more than
-//! it has takes further ranks. The theorem is asymptotic, σ and Z_i are estimates from the same keys: no bound is proven.
+//! keys, σ their empirical standard deviation and Z_i the denominator by support and first sample. A row that wants more
+//! than it has takes further ranks. The theorem is asymptotic, σ and Z_i are estimates from the same keys: no bound is
+//! proven.
 //!
 //! **Causality.** Ranks do not depend on what keys hold, and a row looks at its own keys alone.
 //!

@@ -1,6 +1,7 @@
 //! A weight for every pair, from the direct formula of each feature map.
 //!
-//! In the formulas the softmax scale s is absorbed: q ← ±√|s|·q with the sign of s, k ← √|s|·k. A projection ω is `[rows, d]`, row-major.
+//! In the formulas the softmax scale s is absorbed: q ← ±√|s|·q with the sign of s, k ← √|s|·k. A projection ω is `[rows,
+//! d]`, row-major.
 
 use crate::{Problem, dot};
 

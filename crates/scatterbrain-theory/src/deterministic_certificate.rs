@@ -11,8 +11,8 @@ use crate::error::{Result, finite, suppose};
 /// {Z_{\mathcal S} + \sum_c n_c e^{q \cdot \mu_c - \varepsilon_c a_c}}
 /// ```
 ///
-/// with a_c = |q| r_c, ε_c = 0 where μ_c is the mean of exactly the members off the support ([`Cluster::of`]), else min(1, h_c/n_c)
-/// ([`Cluster::with_group_mean`]). Infinite where it overflows.
+/// with a_c = |q| r_c, ε_c = 0 where μ_c is the mean of exactly the members off the support ([`Cluster::of`]), else min(1,
+/// h_c/n_c) ([`Cluster::with_group_mean`]). Infinite where it overflows.
 ///
 /// Hypotheses that no argument can show: `clusters` hold every visible key off the support, each once;
 /// `log_support_mass` is ln Z_𝒮 = ln Σ_𝒮 e^{q·k}, −∞ for an empty support; and ô is the row

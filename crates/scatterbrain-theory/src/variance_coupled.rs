@@ -96,7 +96,8 @@ pub fn variance_oprf_coupled(
 /// \operatorname{Var} \hat A = \frac{2}{m} (\operatorname{Var} X + \kappa C), \qquad C = A^2\, \mathbb E (\rho_J s_J - 1)
 /// ```
 ///
-/// as in [`variance_positive_coupled`], but s_j = ½E((1 − x)^j + (1 + x)^j) ≥ 1, x = sin ψ/(d − 1), for the simplex: here it is never better than orthogonal directions.
+/// as in [`variance_positive_coupled`], but s_j = ½E((1 − x)^j + (1 + x)^j) ≥ 1, x = sin ψ/(d − 1), for the simplex: here
+/// it is never better than orthogonal directions.
 ///
 /// Derivation: at the top of this file, `variance_coupled.rs`, and of `coupled_moment.rs`.
 ///

@@ -2,8 +2,8 @@
 
 use scatterbrain_core::{Matrix, Seed};
 
-/// The root mean square of each column of some queries, over the largest of them: a diagonal metric in which squared distances
-/// of keys go as those of their logits, for queries like these.
+/// The root mean square of each column of some queries, over the largest of them: a diagonal metric in which squared
+/// distances of keys go as those of their logits, for queries like these.
 pub(super) struct Metric {
     weights: Vec<f32>,
 }
@@ -22,8 +22,8 @@ impl Metric {
         Metric { weights: squares.iter().map(|x| (x / top).sqrt() as f32).collect() }
     }
 
-    /// Rows in that metric, over the largest number in the `first` of them: their squares fit in f32. Later numbers do not pass
-    /// [`FAR`].
+    /// Rows in that metric, over the largest number in the `first` of them: their squares fit in f32. Later numbers do not
+    /// pass [`FAR`].
     pub(super) fn units(&self, rows: Matrix<'_>, first: usize) -> Vec<f32> {
         let mut out = vec![0.0; rows.rows() * rows.cols()];
         for (out, row) in out.chunks_exact_mut(rows.cols()).zip(rows.iter()) {

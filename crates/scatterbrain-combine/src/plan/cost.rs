@@ -15,11 +15,11 @@
 //!
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
-//! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints, and
-//! the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as long,
-//! APART times where they are exact, and those with a tile of their own ALONE besides, and under a mask BEGUN a trial, which is
-//! what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number (CHECK) were fitted to
-//! timed trials on another machine, in times of its exact attention.
+//! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints,
+//! and the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as
+//! long, APART times where they are exact, and those with a tile of their own ALONE besides, and under a mask BEGUN a
+//! trial, which is what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number
+//! (CHECK) were fitted to timed trials on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -67,8 +67,8 @@ const SCANNED: f64 = 300.0;
 const LISTED: f64 = 0.1;
 const HEAVY: f64 = 4.0;
 
-/// A column of a key or row that meets a cell or cluster; a key that is filed; a row's reading; and how many times a gathered
-/// pair one that is read costs.
+/// A column of a key or row that meets a cell or cluster; a key that is filed; a row's reading; and how many times a
+/// gathered pair one that is read costs.
 const ROUTED: f64 = 0.6;
 const FILED: f64 = 300.0;
 const READ: f64 = 1000.0;

@@ -120,8 +120,8 @@ pub struct HeadPlan {
     /// Mean row error of the sampled rows; of several batch entries the largest. `None`: the head was planned unseen, by its
     /// shape.
     pub error: Option<f64>,
-    /// What the mean over all rows stays under with a confidence of nominally 95 %, for this configuration by itself: nothing
-    /// is added for its being chosen among others on the same rows. Of several batch entries the largest.
+    /// What the mean over all rows stays under with a confidence of nominally 95 %, for this configuration by itself:
+    /// nothing is added for its being chosen among others on the same rows. Of several batch entries the largest.
     pub error_bound: Option<f64>,
     /// Predicted time over that of exact attention.
     pub cost: f64,

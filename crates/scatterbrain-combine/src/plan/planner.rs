@@ -88,15 +88,15 @@ pub struct PlanOptions {
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
     /// does not suffice for a look at sixteen rows, heads are planned unseen: for an error they are left to exact attention,
-    /// for units or a time to what mostly errs least within them ([`HeadPlan::error`] is `None`). Absent: no limit, for plans
-    /// that are stored. [`PlanOptions::on_the_fly`] has one.
+    /// for units or a time to what mostly errs least within them ([`HeadPlan::error`] is `None`). Absent: no limit, for
+    /// plans that are stored. [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.5, for plans that other inputs
     /// will use, whose errors differ from those of the planned one. It does not bind requests in units or time.
     pub margin: Option<f64>,
-    /// Whether scans are tried with the codes of this CPU, for a plan that is used on it alone, as one on the fly is. Else with
-    /// those that every CPU takes ([`Level::with_common_codes`](scatterbrain_core::Level::with_common_codes)), so that errors
-    /// are no larger elsewhere.
+    /// Whether scans are tried with the codes of this CPU, for a plan that is used on it alone, as one on the fly is. Else
+    /// with those that every CPU takes ([`Level::with_common_codes`](scatterbrain_core::Level::with_common_codes)), so that
+    /// errors are no larger elsewhere.
     pub own_codes: bool,
 }
 
@@ -337,8 +337,8 @@ impl Planner<'_> {
         Ok(options)
     }
 
-    /// What a head gets that nothing was tried on: of units or a time what would be tried first, unless exact attention costs
-    /// no more or is within the time.
+    /// What a head gets that nothing was tried on: of units or a time what would be tried first, unless exact attention
+    /// costs no more or is within the time.
     fn unseen(&self) -> HeadPlan {
         let Some(config) = self.first() else { return HeadPlan::EXACT };
         let cost = self.expected_cost(config);
@@ -355,9 +355,9 @@ impl Planner<'_> {
         HeadPlan { config, error: None, error_bound: None, cost: short(cost), exact_share, scan_share }
     }
 
-    /// Places of all configurations. What the request pays, and its neighbours, come first: of each family the dearest that it
-    /// pays, then those next to it, scans before others since they mostly err least. Families of which it pays nothing come
-    /// after them, the cheapest first.
+    /// Places of all configurations. What the request pays, and its neighbours, come first: of each family the dearest that
+    /// it pays, then those next to it, scans before others since they mostly err least. Families of which it pays nothing
+    /// come after them, the cheapest first.
     fn order(&self) -> Vec<(usize, usize)> {
         let pays = |config: &Config| matches!(self.request, Request::Time(time) if self.expected_cost(*config) <= time);
         let mut places = Vec::new();

@@ -21,8 +21,8 @@ const SURE: f64 = 1.6;
 /// and the dearest of them cost most to try.
 const FAR: f64 = 6.0;
 
-/// A scan that misses by less has neighbours that keep the error, and what it has prepared makes their trials cheap: one more
-/// of them may cost what is not left, and heads that share the keys and values have that less.
+/// A scan that misses by less has neighbours that keep the error, and what it has prepared makes their trials cheap: one
+/// more of them may cost what is not left, and heads that share the keys and values have that less.
 const NEAR: f64 = 2.0;
 
 /// The search for what keeps an error of one head.
@@ -132,8 +132,8 @@ impl<'c> Search<'_, '_, 'c> {
         family.configs.partition_point(|&config| self.planner.least_cost(config) < best.cost)
     }
 
-    /// Tries a configuration if the effort left and what is `lent` pay for it, and replaces the best where it keeps the error
-    /// for less.
+    /// Tries a configuration if the effort left and what is `lent` pay for it, and replaces the best where it keeps the
+    /// error for less.
     fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan, lent: f64) -> Result<Option<Outcome>> {
         let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
         let prepared = self.group.has(parts) || scan && self.effort.scanned;

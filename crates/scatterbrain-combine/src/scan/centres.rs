@@ -7,12 +7,13 @@ use scatterbrain_core::{Level, Matrix, Result};
 use scatterbrain_hash::QuantisedRows;
 use std::ops::Range;
 
-/// The second epoch's first key. On the first 512 tokens of SmolLM2 (layers 1, 8, 22, 29) codes of logits alone leave errors of
-/// .028, .023, .046 and .029 without centres, .020, .020, .036 and .024 where this is 192, and .016, .019, .029 and .019 at 48;
-/// but each start before [`CHUNK`] is a piece more for every row.
+/// The second epoch's first key. On the first 512 tokens of SmolLM2 (layers 1, 8, 22, 29) codes of logits alone leave
+/// errors of .028, .023, .046 and .029 without centres, .020, .020, .036 and .024 where this is 192, and .016, .019, .029
+/// and .019 at 48; but each start before [`CHUNK`] is a piece more for every row.
 const FIRST: usize = CHUNK / 2;
 
-/// Keys that a mean is taken of, at most: any vector would do, and by 256 or 64 no error of a capture differs by more than 4 %.
+/// Keys that a mean is taken of, at most: any vector would do, and by 256 or 64 no error of a capture differs by more than
+/// 4 %.
 const AVERAGED: usize = 64;
 
 /// A vector for each epoch of keys.

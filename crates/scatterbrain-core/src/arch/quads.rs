@@ -41,9 +41,9 @@ pub(crate) trait WithQuads {
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
-    /// Σ of products of rows with the lanes of a panel, plus both parts of `start`: exact where it fits, whatever partial sums
-    /// do. With AVX2 alone elements of rows are at most 127, and it is the sum over the even pairs of columns plus the first
-    /// part, and that over the odd pairs plus the second, that have to fit in 16 bits; else the whole in 32.
+    /// Σ of products of rows with the lanes of a panel, plus both parts of `start`: exact where it fits, whatever partial
+    /// sums do. With AVX2 alone elements of rows are at most 127, and it is the sum over the even pairs of columns plus the
+    /// first part, and that over the odd pairs plus the second, that have to fit in 16 bits; else the whole in 32.
     fn dots<const N: usize>(self, panel: &[PanelQuad], rows: [&[[u8; 4]]; N], start: &Start) -> [[i32; PANEL]; N];
 
     /// How many codes from the first on [`Quads::weigh`] takes at once: their sums over the even and over the odd pairs of
@@ -119,8 +119,8 @@ pub(crate) trait Fours: Copy {
     /// What sums of products of a lane start from.
     fn start(self, start: &Start) -> Words;
 
-    /// Adds the products of four bytes to each word's sum; those of `codes` are without sign, and at most 127 where sums are of
-    /// 16 bits.
+    /// Adds the products of four bytes to each word's sum; those of `codes` are without sign, and at most 127 where sums
+    /// are of 16 bits.
     fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i;
 
     /// The sums in 32 bits.

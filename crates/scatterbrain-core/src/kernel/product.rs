@@ -1,7 +1,8 @@
 //! Product of a panel with rows: `out[j][r] = Σ_c panel[c][r] · row_j[c]`.
 //!
 //! Micro-kernel: up to six rows × two vectors, or twelve rows × one where a vector is a whole panel; a row element is
-//! broadcast, the panel is read along. Each output is one chain of fused multiply-adds in column order, whatever rows surround it.
+//! broadcast, the panel is read along. Each output is one chain of fused multiply-adds in column order, whatever rows
+//! surround it.
 
 use super::{PANEL, RowsOf};
 use crate::tile::Keys;

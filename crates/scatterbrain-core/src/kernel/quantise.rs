@@ -45,8 +45,9 @@ pub fn product_limit(level: Level, cols: usize) -> f32 {
 /// ```
 ///
 /// A code depends on its own row only. |code| ≤ `most`. `limit` bounds the norms of the two halves of a row of codes before
-/// rounding: [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros or of numbers whose scale
-/// would be 0 in f32, and all where `most` or the limit is not positive, have codes and scale 0. Scales are finite.
+/// rounding: [`product_limit`] for [`super::scan()`], infinity for none. Rows must be finite; those of zeros or of numbers
+/// whose scale would be 0 in f32, and all where `most` or the limit is not positive, have codes and scale 0. Scales are
+/// finite.
 ///
 /// # Panics
 /// If `codes` has not `rows.cols()` rounded up for every row, or `scales` not one number.

@@ -1,8 +1,8 @@
 //! Approximate scores of a panel of quantised queries with quantised keys.
 //!
 //! Micro-kernel: up to six keys × sixteen queries, four columns a step, as in [`super::product()`]; four bytes of a key
-//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores of the same codes
-//! without offsets are the same to the bit at every level that takes these codes.
+//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores of the same
+//! codes without offsets are the same to the bit at every level that takes these codes.
 
 use super::product::apart;
 use super::{PANEL, QUAD};
@@ -33,8 +33,8 @@ pub struct QueryCodes {
 }
 
 impl QueryCodes {
-    /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales, for scans at a level; missing rows are
-    /// zero.
+    /// Packs the codes of up to [`PANEL`] rows, `width` bytes each, with their scales, for scans at a level; missing rows
+    /// are zero.
     ///
     /// # Panics
     /// If `width` is 0 or no multiple of [`QUAD`], there are more rows than lanes, or other than one scale a row.
@@ -58,8 +58,8 @@ impl QueryCodes {
     }
 }
 
-/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − key_code)) · query_scale[r] · key_scale[j] + offsets[r]`, where the sum over
-/// even and that over odd pairs of columns each fit in 16 bits, or the whole in 32 at levels whose [`key_code`] is 127;
+/// `out[j][r] = (Σ_c query[r][c] · (keys[j][c] − key_code)) · query_scale[r] · key_scale[j] + offsets[r]`, where the sum
+/// over even and that over odd pairs of columns each fit in 16 bits, or the whole in 32 at levels whose [`key_code`] is 127;
 /// partial sums need not.
 ///
 /// Codes of [`super::quantise_rows`] (keys with at most [`key_code`]) within [`super::product_limit`] have sums that fit.

@@ -2,8 +2,8 @@
 //!
 //! Scores become integers of the same order; the threshold of each lane is bracketed and halved, all lanes of a vector
 //! at once, one pass of counting a step. A lane is done where exactly as many scores as wanted exceed the middle, which
-//! takes a vector of eight ten to fourteen steps on normal scores of 64 to 4096 keys, fewer where a range of numbers will do;
-//! where equal scores stand at the threshold it runs until nothing is between the ends, and the first of the equals are
+//! takes a vector of eight ten to fourteen steps on normal scores of 64 to 4096 keys, fewer where a range of numbers will
+//! do; where equal scores stand at the threshold it runs until nothing is between the ends, and the first of the equals are
 //! taken.
 
 use super::PANEL;

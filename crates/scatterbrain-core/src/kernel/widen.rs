@@ -1,4 +1,5 @@
-//! Halves to f32. With F16C by one instruction for eight of them, in one loop: the `half` crate makes a call for every eight.
+//! Halves to f32. With F16C by one instruction for eight of them, in one loop: the `half` crate makes a call for every
+//! eight.
 
 use crate::Level;
 #[cfg(target_arch = "x86_64")]
