@@ -211,14 +211,11 @@ fn non_finite_values_taint_the_rows_that_use_them_alone() {
                 }
             }
             // Padding may hold anything, also where it shares a vector with the last key.
-            for length in [57, 60] {
-                let mut data = clean.clone();
-                data[1][length * D..].fill(bad);
-                data[2][length * D_V..].fill(bad);
-                let mask = Mask { key_lengths: Some(&[length]), ..Mask::default() };
-                let output = run(&data, n, m, &mask, &method).output;
-                assert!(output.iter().all(|x| x.is_finite()), "{support} {background} {length}");
-            }
+            let mut data = clean.clone();
+            data[1][57 * D..].fill(bad);
+            data[2][57 * D_V..].fill(bad);
+            let mask = Mask { key_lengths: Some(&[57]), ..Mask::default() };
+            assert!(run(&data, n, m, &mask, &method).output.iter().all(|x| x.is_finite()), "{support} {background}");
         }
     }
 }
