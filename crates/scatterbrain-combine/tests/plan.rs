@@ -279,7 +279,7 @@ fn a_plan_on_the_fly_keeps_its_promise() {
     let error = 0.1;
     let request = PlanOptions { seed: Some(SEED), ..PlanOptions::on_the_fly(Request::Error(error)) };
     for mask in [Mask::default(), Mask::causal()] {
-        let data = Data::of_positions(4, 2000, 1, 0, 2000);
+        let data = Data::of_positions(4, 3000, 1, 0, 3000);
         let planned = data.with(|q, k, v| plan(q, k, v, &mask, &request, &Options::default())).unwrap();
         assert!(planned.rows <= 48);
         assert!(planned.heads.iter().filter(|head| !head.is_fallback()).count() >= 2, "{planned:?}");
@@ -428,8 +428,10 @@ fn without_effort_budgets_are_planned_unseen() {
         assert!(read == stored && read.check().is_ok());
         assert!(data.attend(&Mask::causal(), &Method::planned(unseen)).is_ok());
     }
-    // Exact attention is within its own time.
+    // Exact attention is within its own time, and for some of the heads within a little less.
     assert!(with(Request::Time(1.0)).heads.iter().all(HeadPlan::is_fallback));
+    let most = with(Request::Time(0.9));
+    assert!(most.heads.iter().any(HeadPlan::is_fallback) && most.cost() <= 0.9, "{most:?}");
     // A look is not begun where there is effort for exact rows, but for no trial.
     let short = Data::of_positions(4, 700, 1, 0, 700);
     for request in [Request::Units(20), Request::Time(0.5), Request::Error(0.1)] {
@@ -437,6 +439,32 @@ fn without_effort_budgets_are_planned_unseen() {
         let planned = short.with(|q, k, v| plan(q, k, v, &Mask::causal(), &options, &Options::default())).unwrap();
         assert_eq!(planned.rows, 0, "{planned:?}");
     }
+}
+
+/// Rows whose errors tell nothing, as a single one, leave a choice that keeps the units.
+#[test]
+fn units_are_kept_where_nothing_bounds_an_error() {
+    let options = PlanOptions { request: Request::Units(20), ..PlanOptions::default() };
+    let one_row = Data::new(2, 1, 1500);
+    let mut zeros = Data::new(2, 1500, 1500);
+    zeros.value.fill(0.0);
+    for data in [one_row, zeros] {
+        let planned = data.with(|q, k, v| plan(q, k, v, &Mask::default(), &options, &Options::default())).unwrap();
+        assert!(planned.units().is_some_and(|units| units <= 20), "{planned:?}");
+    }
+}
+
+/// Padding costs exact attention nothing, so that it makes no configuration worth its cost.
+#[test]
+fn padding_pays_for_nothing() {
+    let data = Data::of_positions(4, 3000, 1, 0, 3000);
+    let options = PlanOptions::on_the_fly(Request::Error(0.1));
+    let exact = |lengths: &[usize]| {
+        let mask = Mask { key_lengths: Some(lengths), ..Mask::default() };
+        let planned = data.with(|q, k, v| plan(q, k, v, &mask, &options, &Options::default())).unwrap();
+        planned.heads.iter().all(HeadPlan::is_fallback)
+    };
+    assert!(!exact(&[3000]) && exact(&[100]));
 }
 
 /// What a scan prepares is for all heads of a group, and the first does not fall back for its price.

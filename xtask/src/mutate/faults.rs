@@ -291,8 +291,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "looks-that-nothing-pays",
         COMBINE,
         "crates/scatterbrain-combine/src/plan/planner.rs",
-        "    while planner.rows > 0 && !planner.may_try() {\n",
-        "    while false {\n",
+        "        while self.rows > 0 && !self.may_try() {\n",
+        "        while false {\n",
     ),
     fault(
         "heads-pay-for-a-scan-alone",

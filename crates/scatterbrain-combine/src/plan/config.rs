@@ -167,15 +167,18 @@ impl Config {
     /// The configuration for one shape, where it was chosen for another: with more keys in proportion more clusters, where
     /// rows see more keys in proportion more of them, and with fewer as many, as far as they are there.
     pub(crate) fn at(self, shape: &Shape, planned: &Shape) -> Self {
-        let grown = |count: usize, factor: f64| ((count as f64 * factor.max(1.0)).round() as usize).min(shape.m);
-        let fit = |count| grown(count, shape.m as f64 / planned.m as f64);
-        let fit_keys = |keys| grown(keys, shape.seen() / planned.seen());
+        let grown =
+            |count: usize, factor: f64, most: usize| ((count as f64 * factor.max(1.0)).round() as usize).min(most);
+        let fit = |count| grown(count, shape.m as f64 / planned.m as f64, shape.m);
+        let fit_keys = |keys| grown(keys, shape.seen() / planned.seen(), shape.m);
         match self {
             // A share of the row is what it is, however many keys there are.
             Config::Exact | Config::Uniform | Config::Scan { .. } => self,
             Config::Centroids { centroids } => Config::Centroids { centroids: fit(centroids) },
             Config::Window { keys, sinks, centroids } => {
-                Config::Window { keys: fit_keys(keys), sinks: sinks.min(shape.m), centroids: fit(centroids) }
+                // Of a window around a row half of the keys may be behind the last.
+                let keys = grown(keys, shape.seen() / planned.seen(), 2 * shape.m);
+                Config::Window { keys, sinks: sinks.min(shape.m), centroids: fit(centroids) }
             }
             Config::QuantisedTopK { keys, centroids } => {
                 Config::QuantisedTopK { keys: fit_keys(keys), centroids: fit(centroids) }

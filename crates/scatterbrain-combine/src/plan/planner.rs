@@ -15,7 +15,7 @@ use super::cost::{self, Shape, Spent};
 use super::families::{Family, SCAN, families};
 use super::search::{Effort, Search};
 use super::trial::{Group, Outcome};
-use super::{HeadPlan, LayerPlan};
+use super::{HeadPlan, LayerPlan, WORTH};
 use crate::attend::{Call, Options};
 use crate::group::{GroupExtent, KeyRows};
 use crate::method::Parts;
@@ -35,6 +35,10 @@ const MOST_ROWS: usize = 512;
 /// [`PlanOptions::margin`] of plans for other inputs: of 90 heads of a decoder planned on the first half of the tokens, 89
 /// keep a request on the queries of the second half by it, 86 at 1.4 and 81 at 1.3.
 const MARGIN: f64 = 1.5;
+/// Rows that an error is promised from, at least. Of 16, bounds on heads in which a few rows err far more than all others were
+/// broken by up to five times the request, by windows where there is a sink, by scans where one row in eight is spread and the
+/// others are not.
+const FEWEST_FOR_ERROR: usize = 32;
 /// Of the effort, what exact rows may take.
 const ROWS_EFFORT: f64 = 0.3;
 /// Costs that differ by less of exact attention are taken as one where a time is split among heads.
@@ -87,9 +91,9 @@ pub struct PlanOptions {
     /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
-    /// does not suffice for a look at sixteen rows, heads are planned unseen: for an error they are left to exact attention,
-    /// for units or a time to what mostly errs least within them ([`HeadPlan::error`] is `None`). Absent: no limit, for
-    /// plans that are stored. [`PlanOptions::on_the_fly`] has one.
+    /// does not suffice for a look at sixteen rows, or 32 for an error, heads are planned unseen: for an error they are left
+    /// to exact attention, for units or a time to what mostly errs least within them ([`HeadPlan::error`] is `None`). Absent:
+    /// no limit, for plans that are stored. [`PlanOptions::on_the_fly`] has one.
     pub effort: Option<f64>,
     /// How many times less than the request an error's bound must be: at least 1. Absent: 1.5, for plans that other inputs
     /// will use, whose errors differ from those of the planned one. It does not bind requests in units or time.
@@ -178,7 +182,7 @@ pub fn plan(
         call.level = call.level.with_common_codes();
     }
     let (sizes, d) = (call.sizes, query.shape()[3]);
-    let shape = Shape::new(sizes.n, sizes.m, d, sizes.d_v, mask);
+    let shape = Shape::new(sizes.n, valid_keys(&call), d, sizes.d_v, mask);
     let rows = plan.count_rows(&shape, mask.causal)?;
     let seed = plan.seed.unwrap_or(Seed(0));
     let layer = |heads| LayerPlan {
@@ -193,25 +197,31 @@ pub fn plan(
         kv_heads: sizes.kv_heads,
         heads,
     };
-    if rows == 0 && matches!(plan.request, Request::Error(_)) {
-        return Ok(layer(vec![HeadPlan::EXACT; sizes.heads]));
-    }
-    // Values too large for a background are not too large for exact attention.
-    let (extents, grown) = match call.check_ranges(true) {
-        Ok(extents) => (extents, true),
-        Err(_) => (call.check_ranges(false)?, false),
-    };
-    let families = if grown { families(plan.request, &shape) } else { Vec::new() };
-    let setting = Setting { head_dim: d, causal: mask.causal, seed };
     let group = sizes.heads / sizes.kv_heads;
     let effort = plan.effort.unwrap_or(f64::INFINITY) * cost::exact(&shape) - cost::checks(&shape, group);
-    let margin = plan.margin();
+    let (families, margin) = (families(plan.request, &shape), plan.margin());
     let mut planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
-    while planner.rows > 0 && !planner.may_try() {
-        planner.rows = planner.rows.saturating_sub(PANEL);
+    planner.afford_rows();
+    if planner.rows == 0 && matches!(plan.request, Request::Error(_)) {
+        return Ok(LayerPlan { rows: 0, ..layer(vec![HeadPlan::EXACT; sizes.heads]) });
     }
-    let heads = planner.heads(&extents, &setting)?;
+    let extents = match call.check_ranges(true) {
+        Ok(extents) => extents,
+        // Values too large for a background are not too large for exact attention.
+        Err(_) => {
+            call.check_ranges(false)?;
+            return Ok(layer(vec![HeadPlan::EXACT; sizes.heads]));
+        }
+    };
+    let heads = planner.heads(&extents, &Setting { head_dim: d, causal: mask.causal, seed })?;
     Ok(LayerPlan { rows: planner.rows, ..layer(heads) })
+}
+
+/// Keys that are there, the mean over batch entries: what is padding costs nothing, and saves nothing.
+fn valid_keys(call: &Call<'_>) -> usize {
+    let Some(lengths) = call.mask.key_lengths else { return call.sizes.m };
+    let sum: usize = lengths.iter().sum();
+    sum.div_ceil(lengths.len()).max(1)
 }
 
 /// What a plan is made from.
@@ -234,7 +244,7 @@ impl Planner<'_> {
             return Ok(vec![HeadPlan::EXACT; heads]);
         }
         if self.rows == 0 {
-            return Ok(vec![self.unseen(); heads]);
+            return Ok(self.unseen(heads));
         }
         let parts = |family: &Family| config::parts(&family.configs, setting);
         let parts = self.families.iter().map(parts).collect::<Result<Vec<_>>>()?;
@@ -247,10 +257,27 @@ impl Planner<'_> {
         })
     }
 
-    /// Whether there is effort for a trial of every head: else a look at rows is for nothing.
+    /// Leaves as many rows as there is effort for, with a trial of every head: none where that is too few.
+    fn afford_rows(&mut self) {
+        let fewest = match self.request {
+            Request::Error(_) => FEWEST_FOR_ERROR,
+            Request::Units(_) | Request::Time(_) => PANEL,
+        };
+        // Of short inputs all rows may be fewer.
+        let fewest = fewest.min(self.shape.n);
+        while self.rows > 0 && !self.may_try() {
+            self.rows = self.rows.saturating_sub(PANEL);
+        }
+        if self.effort.is_finite() && self.rows < fewest {
+            self.rows = 0;
+        }
+    }
+
+    /// Whether there is effort for a trial of every head.
     fn may_try(&self) -> bool {
         let first = match self.request {
-            Request::Error(_) => Some(SCAN),
+            // Of narrow heads no scan is faster than exact attention.
+            Request::Error(_) => Some(SCAN).filter(|&scan| self.least_cost(scan) < WORTH),
             Request::Units(_) | Request::Time(_) => self.first(),
         };
         first.is_none_or(|first| {
@@ -302,7 +329,8 @@ impl Planner<'_> {
                         let units = tried.filter(|option| !option.is_fallback());
                         let error = |option: &HeadPlan| option.error.unwrap_or(f64::INFINITY);
                         let least = units.min_by(|a, b| error(a).total_cmp(&error(b)));
-                        Ok(vec![least.unwrap_or(HeadPlan::EXACT)])
+                        // A head of which no row tells anything.
+                        Ok(least.map_or_else(|| self.unseen(1), |least| vec![least]))
                     }
                 }
             })
@@ -337,22 +365,30 @@ impl Planner<'_> {
         Ok(options)
     }
 
-    /// What a head gets that nothing was tried on: of units or a time what would be tried first, unless exact attention
-    /// costs no more or is within the time.
-    fn unseen(&self) -> HeadPlan {
-        let Some(config) = self.first() else { return HeadPlan::EXACT };
-        let cost = self.expected_cost(config);
-        let exact = match self.request {
-            Request::Error(_) => true,
-            Request::Units(_) => false,
-            Request::Time(time) => time >= 1.0 || cost >= 1.0,
+    /// What heads get that nothing was tried on: of units what would be tried first, and of a time a share of the heads exact
+    /// attention and the others that, or a scan by the error that it mostly has.
+    fn unseen(&self, heads: usize) -> Vec<HeadPlan> {
+        let blind = |config: Config, error: f64| HeadPlan {
+            config,
+            error: Some(error),
+            error_bound: None,
+            cost: short(self.expected_cost(config)),
+            exact_share: short(self.shape.share(expected_keys(config))),
+            scan_share: if matches!(config, Config::Scan { .. }) { 1.0 } else { 0.0 },
         };
-        if exact {
-            return HeadPlan::EXACT;
-        }
-        let scan_share = if matches!(config, Config::Scan { .. }) { 1.0 } else { 0.0 };
-        let exact_share = short(self.shape.share(expected_keys(config)));
-        HeadPlan { config, error: None, error_bound: None, cost: short(cost), exact_share, scan_share }
+        let Some(first) = self.first() else { return vec![HeadPlan::EXACT; heads] };
+        let chosen = match self.request {
+            Request::Error(_) => vec![HeadPlan::EXACT; heads],
+            Request::Units(_) => vec![blind(first, 1.0); heads],
+            Request::Time(time) => {
+                let scans = self.families.iter().flat_map(|family| family.configs.iter().zip(&family.expected));
+                let scans = scans.map(|(config, error)| blind(*config, *error));
+                let options: Vec<HeadPlan> = [HeadPlan::EXACT, blind(first, 1.0)].into_iter().chain(scans).collect();
+                spend(&vec![options; heads], time)
+            }
+        };
+        let forget = |head: HeadPlan| if head.is_fallback() { head } else { HeadPlan { error: None, ..head } };
+        chosen.into_iter().map(forget).collect()
     }
 
     /// Places of all configurations. What the request pays, and its neighbours, come first: of each family the dearest that
@@ -413,31 +449,35 @@ fn short(x: f64) -> f64 {
     format!("{x:.5e}").parse().unwrap_or(x)
 }
 
-/// One option of each head: of those whose mean cost is at most `time` the one of least total error, or the cheapest where
+/// One option of each head: of those whose mean cost is at most `time` one of least total error, or the cheapest where
 /// nothing keeps the time.
 ///
 /// ```text
 /// for each head:
-///     partial sums · options, those beyond the time left out;     of sums within a step of cost the one of least error
+///     partial sums · options, those beyond the time left out;     of sums within a step of cost the one of least error and
+///                                                                 the cheapest
 /// ```
 fn spend(options: &[Vec<HeadPlan>], time: f64) -> Vec<HeadPlan> {
     let most = time.min(1.0) * options.len() as f64;
     let cells = (most * COST_STEPS) as usize + 1;
     let mut sums = vec![vec![Sum::default()]];
     for head in options {
-        let mut next: Vec<Option<Sum>> = vec![None; cells];
+        let mut next: Vec<[Option<Sum>; 2]> = vec![[None; 2]; cells];
         for (before, sum) in sums[sums.len() - 1].iter().enumerate() {
             for (option, plan) in head.iter().enumerate() {
-                let (cost, error) = (sum.cost + plan.cost, sum.error + plan.error.unwrap_or(0.0));
-                let Some(cell) = next.get_mut((cost * COST_STEPS) as usize).filter(|_| cost <= most + ROUNDING) else {
-                    continue;
-                };
-                if cell.is_none_or(|other| (error, cost) < (other.error, other.cost)) {
-                    *cell = Some(Sum { cost, error, before, option });
+                let (cost, error) = (sum.cost + plan.cost, sum.error + plan.error.unwrap_or(1.0));
+                let cell = next.get_mut((cost * COST_STEPS) as usize).filter(|_| cost <= most + ROUNDING);
+                let Some([best, cheapest]) = cell else { continue };
+                let sum = Sum { cost, error, before, option };
+                if best.is_none_or(|other| (error, cost) < (other.error, other.cost)) {
+                    *best = Some(sum);
+                }
+                if cheapest.is_none_or(|other| (cost, error) < (other.cost, other.error)) {
+                    *cheapest = Some(sum);
                 }
             }
         }
-        sums.push(next.into_iter().flatten().collect());
+        sums.push(next.into_iter().flatten().flatten().collect());
     }
     let Some(mut sum) = sums[options.len()].iter().min_by(|a, b| a.error.total_cmp(&b.error)) else {
         let cheapest = |head: &Vec<HeadPlan>| head.iter().copied().min_by(|a, b| a.cost.total_cmp(&b.cost));
@@ -487,5 +527,10 @@ mod tests {
         let bent = vec![option(0.0, 1.0), option(0.9, 0.4), option(1.0, 0.2)];
         let costs = |time| spend(&[bent.clone(), bent.clone()], time).iter().map(|h| h.cost).collect::<Vec<_>>();
         assert_eq!([costs(0.4), costs(0.7), costs(0.3)], [vec![0.4, 0.4], vec![0.4, 1.0], vec![0.2, 0.4]]);
+        // Options nearer to each other than a step.
+        let near = vec![vec![option(0.0, 1.0), option(0.9, 0.300), option(0.1, 0.310)]; 12];
+        let (planned, error) = (spend(&near, 0.305), |h: &HeadPlan| h.error.unwrap());
+        let sums = planned.iter().fold((0.0, 0.0), |(cost, sum), h| (cost + h.cost, sum + error(h)));
+        assert!(sums.0 <= 12.0 * 0.305 + 1e-9 && sums.1 < 6.0 + 1e-9, "{sums:?}");
     }
 }

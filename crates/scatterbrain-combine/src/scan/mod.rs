@@ -34,7 +34,8 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 /// coarsely is no more than a share. Keys of the support are exact as ever, and are left out of all sums but those that
 /// decide what is heavy. A row depends on its own pairs and on keys before them: strictly causal.
 ///
-/// A weight from some 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value.
+/// A weight from some 2⁻⁶⁰ of the row's largest down counts as 0, whatever its value. Values below some 10⁻³⁶ lose digits: a
+/// step of them is too small for f32.
 ///
 /// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(127·√12) and
 /// s·|k − c|·max_c |q_c|/(127·√12): where logits of hundreds compete, that is more than 1, and only what is heavy is right.
