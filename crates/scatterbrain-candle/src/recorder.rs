@@ -13,6 +13,7 @@ use scatterbrain_attention::plan::{self, LayerPlan, PlanOptions};
 /// # use candle_core::{Device, Tensor};
 /// # use scatterbrain_candle::{Attend, Inputs, Recorder, ScatterbrainAttention, Site, Stack};
 /// use std::sync::Mutex;
+use std::fmt;
 /// # fn main() -> candle_core::Result<()> {
 /// # let x = Tensor::zeros((1, 1, 3, 2), candle_core::DType::F32, &Device::Cpu)?;
 /// # let inputs = Inputs { query: &x, key: &x, value: &x, scale: 1.0, causal: true, key_lengths: None };
@@ -34,6 +35,12 @@ use scatterbrain_attention::plan::{self, LayerPlan, PlanOptions};
 pub struct Recorder<'a, F> {
     attend: &'a dyn Attend,
     see: F,
+}
+
+impl<F> fmt::Debug for Recorder<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
 }
 
 impl<'a, F: Fn(Site, &Inputs<'_>) -> Result<()> + Send + Sync> Recorder<'a, F> {

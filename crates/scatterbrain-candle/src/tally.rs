@@ -4,6 +4,7 @@ use crate::{Attend, Inputs, Site, Spent};
 use candle_core::{Result, Tensor};
 use scatterbrain_attention::Causality;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 /// Runs another attention and adds up what it reports, by site.
@@ -26,6 +27,12 @@ use std::sync::{Mutex, PoisonError};
 pub struct Tally<'a> {
     attend: &'a dyn Attend,
     sites: Mutex<BTreeMap<Site, SiteTally>>,
+}
+
+impl fmt::Debug for Tally<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally").field("sites", &self.sites).finish_non_exhaustive()
+    }
 }
 
 /// What one site took, or several together. Heads of all batch entries and calls count evenly.
