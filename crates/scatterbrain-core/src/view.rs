@@ -26,6 +26,9 @@ impl Data<'_> {
     }
 }
 
+/// Rows that are converted at once.
+const CONVERTED: usize = 32;
+
 /// A view of `[batch, heads, rows, columns]` with any strides (in elements; 0 repeats an axis).
 ///
 /// ```
@@ -115,12 +118,20 @@ impl<'a> Tensor<'a> {
             let end = base + (rows - 1) * row_stride + cols;
             return Rows::Borrowed(Matrix { data: &data[base..end], rows, cols, row_stride });
         }
-        let mut owned = vec![0.0; rows * cols];
-        match self.halves(batch, head) {
-            Some(halves) => kernel::widen(Level::detect(), halves, &mut owned),
-            None => owned.chunks_exact_mut(cols).enumerate().for_each(|(i, out)| self.read_row(batch, head, i, out)),
+        // A few rows at a time in the first cache: memory that is zeroed first would be written twice.
+        let (mut data, mut part) = (Vec::with_capacity(rows * cols), vec![0.0; CONVERTED.min(rows) * cols]);
+        let halves = self.halves(batch, head);
+        for start in (0..rows).step_by(CONVERTED) {
+            let part = &mut part[..CONVERTED.min(rows - start) * cols];
+            match halves {
+                Some(halves) => kernel::widen(Level::detect(), halves.from(start), part),
+                None => {
+                    (start..).zip(part.chunks_exact_mut(cols)).for_each(|(i, out)| self.read_row(batch, head, i, out))
+                }
+            }
+            data.extend_from_slice(part);
         }
-        Rows::Owned { data: owned, rows, cols }
+        Rows::Owned { data, rows, cols }
     }
 
     /// A head as the bits of halves, where it holds halves whose columns are contiguous.
@@ -182,6 +193,11 @@ impl<'a> Halves<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, at: usize) -> &'a [u16] {
         &self.bits[at * self.row_stride..][..self.cols]
+    }
+
+    /// Without the first rows.
+    pub(crate) fn from(self, start: usize) -> Self {
+        Self { bits: &self.bits[start * self.row_stride..], ..self }
     }
 
     /// The number that these bits are.
