@@ -4,6 +4,7 @@ use crate::{Attend, Inputs, Mask, Site, Spent, op};
 use candle_core::{Error, Result, Storage, Tensor};
 use scatterbrain_attention::Options;
 use scatterbrain_attention::plan::{self, LayerPlan, PlanOptions};
+use std::fmt;
 
 /// Runs another attention and shows its inputs to a closure before, which keeps, writes or plans from what it wants.
 ///
@@ -13,7 +14,6 @@ use scatterbrain_attention::plan::{self, LayerPlan, PlanOptions};
 /// # use candle_core::{Device, Tensor};
 /// # use scatterbrain_candle::{Attend, Inputs, Recorder, ScatterbrainAttention, Site, Stack};
 /// use std::sync::Mutex;
-use std::fmt;
 /// # fn main() -> candle_core::Result<()> {
 /// # let x = Tensor::zeros((1, 1, 3, 2), candle_core::DType::F32, &Device::Cpu)?;
 /// # let inputs = Inputs { query: &x, key: &x, value: &x, scale: 1.0, causal: true, key_lengths: None };
