@@ -54,7 +54,7 @@ enum Choice {
     Preset { preset: Preset, budget: Budget, seed: Seed, sampled: Sampled },
 }
 
-/// Methods by budget, columns and causality, the last that were asked for: a share of the keys is another budget at every
+/// Methods by budget, columns and causality, the last that were sampled: a share of the keys is another budget at every
 /// length.
 type Sampled = Arc<Mutex<VecDeque<((usize, usize, bool), Method)>>>;
 
@@ -168,5 +168,27 @@ impl Attend for ScatterbrainAttention {
         let method = self.method(query, key, causal)?;
         let attention = attend(query, key, value, &inputs.mask(), &method, Some(scale))?;
         Ok((attention.output, Some(attention.spent)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_methods_are_kept_and_come_back() -> Result<()> {
+        let attention = ScatterbrainAttention::preset(Preset::ScatterbrainLocal, Budget::Share(0.5), Seed(0))?;
+        let Choice::Preset { sampled, .. } = &attention.choice else { unreachable!("it was made from one") };
+        for keys in (100..200).step_by(2).chain([198]) {
+            let units = attention.sampled(8, keys, true)?.units();
+            assert_eq!(
+                units,
+                Preset::ScatterbrainLocal.method(keys / 2, 8, Seed(0), true).map_err(Error::wrap)?.units()
+            );
+            let known = sampled.lock().unwrap();
+            let times = known.iter().filter(|((units, ..), _)| *units == keys / 2).count();
+            assert!(known.len() <= KEPT && times == 1, "{keys}: {times} of {}", known.len());
+        }
+        Ok(())
     }
 }

@@ -441,17 +441,30 @@ fn without_effort_budgets_are_planned_unseen() {
     }
 }
 
-/// Rows whose errors tell nothing, as a single one, leave a choice that keeps the units.
+/// Rows whose errors tell nothing, as a single one, leave a choice that keeps the units, and the time.
 #[test]
-fn units_are_kept_where_nothing_bounds_an_error() {
-    let options = PlanOptions { request: Request::Units(20), ..PlanOptions::default() };
+fn budgets_are_kept_where_nothing_bounds_an_error() {
     let one_row = Data::new(2, 1, 1500);
     let mut zeros = Data::new(2, 1500, 1500);
     zeros.value.fill(0.0);
     for data in [one_row, zeros] {
-        let planned = data.with(|q, k, v| plan(q, k, v, &Mask::default(), &options, &Options::default())).unwrap();
+        let with = |request| data.plan(&Mask::default(), request);
+        let planned = with(Request::Units(20));
         assert!(planned.units().is_some_and(|units| units <= 20), "{planned:?}");
+        // For a single row exact attention is the cheapest.
+        let time = if data.query.len() == 2 * D { 1.0 } else { 0.7 };
+        let planned = with(Request::Time(0.7));
+        assert!(planned.cost() <= time && planned.error_bound().is_none() == (time < 1.0), "{planned:?}");
     }
+}
+
+/// Of a window around a row half of the keys may be behind the last.
+#[test]
+fn a_window_of_more_keys_than_there_are_sees_all() {
+    let (n, config) = (20, Config::Window { keys: 60, sinks: 0, centroids: 4 });
+    let data = Data::new(2, n, n);
+    let planned = Method::planned(layer(&[config; 2], n, n, false));
+    assert!(errors(&data, &Mask::default(), &planned).iter().all(|&error| error < 1e-5));
 }
 
 /// Padding costs exact attention nothing, so that it makes no configuration worth its cost.

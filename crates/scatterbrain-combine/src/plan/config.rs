@@ -116,6 +116,11 @@ impl Config {
         }
     }
 
+    /// Whether every pair is looked at in 8 bits.
+    pub(super) fn is_scan(self) -> bool {
+        matches!(self, Config::Scan { .. })
+    }
+
     /// Clusters of keys.
     pub(crate) fn centroids(self) -> usize {
         match self {

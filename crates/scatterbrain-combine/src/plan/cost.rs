@@ -33,7 +33,8 @@ pub(crate) struct Shape {
     pub m: usize,
     pub d: usize,
     pub d_v: usize,
-    /// Pairs that causality and window leave: of key lengths the planner takes their mean for `m`, and boolean masks hardly change ratios of costs.
+    /// Pairs that causality and window leave: of key lengths the planner takes their mean for `m`, and boolean masks hardly
+    /// change ratios of costs.
     pub pairs: f64,
     /// Whether every row sees every key.
     pub dense: bool,

@@ -7,8 +7,9 @@
 //!     units or time:         try configurations as far as the effort goes, and take the least error
 //! ```
 //!
-//! Where the effort does not suffice for a look, a head is left to exact attention for an error, and for units or a time to
-//! the configuration that would be tried first.
+//! Where the effort does not suffice for a look, a head is left to exact attention for an error, for units to the
+//! configuration that would be tried first, and for a time as many heads as it pays to exact attention and the others to that
+//! configuration or a scan.
 
 use super::config::{self, Config, Setting};
 use super::cost::{self, Shape, Spent};
@@ -88,7 +89,8 @@ pub struct PlanOptions {
     /// Of the sampled rows and of k-means; the same seed gives the same plan for any number of threads.
     pub seed: Option<Seed>,
     /// Rows to sample a head and batch entry; where absent some n/8, but at least 256 and at most 512, for an error without
-    /// a limit of effort, and else some n/80, at least 48, or fewer where `effort` asks for it.
+    /// a limit of effort, and else some n/80, at least 48. With an `effort` as many of them as it pays, and none where that is
+    /// too few.
     pub rows: Option<usize>,
     /// What planning a head may cost, predicted from counts of operations, over the cost of exact attention of it. Where it
     /// does not suffice for a look at sixteen rows, or 32 for an error, heads are planned unseen: for an error they are left
@@ -185,7 +187,7 @@ pub fn plan(
     let shape = Shape::new(sizes.n, valid_keys(&call), d, sizes.d_v, mask);
     let rows = plan.count_rows(&shape, mask.causal)?;
     let seed = plan.seed.unwrap_or(Seed(0));
-    let layer = |heads| LayerPlan {
+    let layer = |rows, heads| LayerPlan {
         request: plan.request,
         seed,
         rows,
@@ -203,18 +205,18 @@ pub fn plan(
     let mut planner = Planner { call: &call, request: plan.request, shape, families, rows, seed, effort, margin };
     planner.afford_rows();
     if planner.rows == 0 && matches!(plan.request, Request::Error(_)) {
-        return Ok(LayerPlan { rows: 0, ..layer(vec![HeadPlan::EXACT; sizes.heads]) });
+        return Ok(layer(0, vec![HeadPlan::EXACT; sizes.heads]));
     }
     let extents = match call.check_ranges(true) {
         Ok(extents) => extents,
         // Values too large for a background are not too large for exact attention.
         Err(_) => {
             call.check_ranges(false)?;
-            return Ok(layer(vec![HeadPlan::EXACT; sizes.heads]));
+            return Ok(layer(0, vec![HeadPlan::EXACT; sizes.heads]));
         }
     };
     let heads = planner.heads(&extents, &Setting { head_dim: d, causal: mask.causal, seed })?;
-    Ok(LayerPlan { rows: planner.rows, ..layer(heads) })
+    Ok(layer(planner.rows, heads))
 }
 
 /// Keys that are there, the mean over batch entries: what is padding costs nothing, and saves nothing.
@@ -252,7 +254,7 @@ impl Planner<'_> {
         let options = groups.map(|kv_head| self.group(kv_head, extents, &parts)).collect::<Result<Vec<_>>>()?;
         let options: Vec<Vec<HeadPlan>> = options.into_iter().flatten().collect();
         Ok(match self.request {
-            Request::Time(time) => spend(&options, time),
+            Request::Time(time) => forget(spend(&options, time)),
             Request::Error(_) | Request::Units(_) => options.into_iter().map(|head| head[0]).collect(),
         })
     }
@@ -323,13 +325,17 @@ impl Planner<'_> {
                         let mut search = Search { planner: self, group: &mut group, head, error, effort: &mut effort };
                         Ok(vec![search.cheapest(parts)?])
                     }
-                    Request::Time(_) => self.some(&mut group, head, parts, &mut effort),
+                    Request::Time(_) => {
+                        let mut tried = self.some(&mut group, head, parts, &mut effort)?;
+                        // A head of which no row tells anything must not take all the time.
+                        tried.extend(self.first().filter(|_| tried.len() == 1).map(|first| self.blind(first, 1.0)));
+                        Ok(tried)
+                    }
                     Request::Units(_) => {
                         let tried = self.some(&mut group, head, parts, &mut effort)?.into_iter();
                         let units = tried.filter(|option| !option.is_fallback());
                         let error = |option: &HeadPlan| option.error.unwrap_or(f64::INFINITY);
                         let least = units.min_by(|a, b| error(a).total_cmp(&error(b)));
-                        // A head of which no row tells anything.
                         Ok(least.map_or_else(|| self.unseen(1), |least| vec![least]))
                     }
                 }
@@ -348,7 +354,7 @@ impl Planner<'_> {
         let mut options = vec![HeadPlan::EXACT];
         for (before, (family, at)) in self.order().into_iter().enumerate() {
             let (config, parts) = (self.families[family].configs[at], &parts[family][at]);
-            let scan = matches!(config, Config::Scan { .. });
+            let scan = config.is_scan();
             let prepared = group.has(parts) || scan && effort.scanned;
             let cost = cost::trial(config, &self.shape, self.rows, prepared);
             // For the first, what the heads of the group have together suffices.
@@ -368,27 +374,30 @@ impl Planner<'_> {
     /// What heads get that nothing was tried on: of units what would be tried first, and of a time a share of the heads exact
     /// attention and the others that, or a scan by the error that it mostly has.
     fn unseen(&self, heads: usize) -> Vec<HeadPlan> {
-        let blind = |config: Config, error: f64| HeadPlan {
+        let Some(first) = self.first() else { return vec![HeadPlan::EXACT; heads] };
+        let chosen = match self.request {
+            Request::Error(_) => vec![HeadPlan::EXACT; heads],
+            Request::Units(_) => vec![self.blind(first, 1.0); heads],
+            Request::Time(time) => {
+                let scans = self.families.iter().flat_map(|family| family.configs.iter().zip(&family.expected));
+                let scans = scans.map(|(config, error)| self.blind(*config, *error));
+                let options = [HeadPlan::EXACT, self.blind(first, 1.0)].into_iter().chain(scans).collect();
+                spend(&vec![options; heads], time)
+            }
+        };
+        forget(chosen)
+    }
+
+    /// A configuration that was not tried, by the error that it mostly has.
+    fn blind(&self, config: Config, error: f64) -> HeadPlan {
+        HeadPlan {
             config,
             error: Some(error),
             error_bound: None,
             cost: short(self.expected_cost(config)),
             exact_share: short(self.shape.share(expected_keys(config))),
-            scan_share: if matches!(config, Config::Scan { .. }) { 1.0 } else { 0.0 },
-        };
-        let Some(first) = self.first() else { return vec![HeadPlan::EXACT; heads] };
-        let chosen = match self.request {
-            Request::Error(_) => vec![HeadPlan::EXACT; heads],
-            Request::Units(_) => vec![blind(first, 1.0); heads],
-            Request::Time(time) => {
-                let scans = self.families.iter().flat_map(|family| family.configs.iter().zip(&family.expected));
-                let scans = scans.map(|(config, error)| blind(*config, *error));
-                let options: Vec<HeadPlan> = [HeadPlan::EXACT, blind(first, 1.0)].into_iter().chain(scans).collect();
-                spend(&vec![options; heads], time)
-            }
-        };
-        let forget = |head: HeadPlan| if head.is_fallback() { head } else { HeadPlan { error: None, ..head } };
-        chosen.into_iter().map(forget).collect()
+            scan_share: if config.is_scan() { 1.0 } else { 0.0 },
+        }
     }
 
     /// Places of all configurations. What the request pays, and its neighbours, come first: of each family the dearest that
@@ -399,7 +408,7 @@ impl Planner<'_> {
         let mut places = Vec::new();
         for (f, Family { configs, .. }) in self.families.iter().enumerate() {
             let best = configs.iter().rposition(pays);
-            let scans = configs.iter().all(|config| matches!(config, Config::Scan { .. }));
+            let scans = configs.iter().all(|config| config.is_scan());
             let rank = |at: usize| match (best, self.request) {
                 (None, Request::Time(_)) => (true, (1e6 * self.expected_cost(configs[at])) as usize, false),
                 (best, _) => (false, at.abs_diff(best.unwrap_or(0)), !scans),
@@ -434,6 +443,12 @@ impl Planner<'_> {
         let spent = Spent { exact: self.shape.share(config.keys()), scanned: 1.0 };
         cost::relative(config, &self.shape, spent)
     }
+}
+
+/// Heads without the errors that were only supposed.
+fn forget(heads: Vec<HeadPlan>) -> Vec<HeadPlan> {
+    let known = |head: HeadPlan| HeadPlan { error: head.error.filter(|_| head.error_bound.is_some()), ..head };
+    heads.into_iter().map(known).collect()
 }
 
 /// Exact keys of a row, as captures mostly have them: of a scan a fourth of those that could be heavy are.

@@ -116,7 +116,7 @@ impl<'c> Search<'_, '_, 'c> {
                 true => (0..at).find(|&i| expects(i)),
                 false => (at + 1..count).find(|&i| expects(i)).or(count.checked_sub(1)),
             };
-            let may_lend = !kept && lent == 0.0 && matches!(configs[at], Config::Scan { .. });
+            let may_lend = !kept && lent == 0.0 && configs[at].is_scan();
             lent = if may_lend && known <= NEAR * self.error { again } else { 0.0 };
         }
         Ok(false)
@@ -135,7 +135,7 @@ impl<'c> Search<'_, '_, 'c> {
     /// Tries a configuration if the effort left and what is `lent` pay for it, and replaces the best where it keeps the
     /// error for less.
     fn attempt(&mut self, config: Config, parts: &'c Parts, best: &mut HeadPlan, lent: f64) -> Result<Option<Outcome>> {
-        let (planner, scan) = (self.planner, matches!(config, Config::Scan { .. }));
+        let (planner, scan) = (self.planner, config.is_scan());
         let prepared = self.group.has(parts) || scan && self.effort.scanned;
         let cost = |rows| cost::trial(config, &planner.shape, rows, prepared);
         let before_scans = match config {
