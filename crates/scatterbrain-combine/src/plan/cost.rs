@@ -9,17 +9,17 @@
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
-//!                  + KMEANS·m·C·d where every row sees the same keys and C are no blocks
+//!                  + m·MEMBER where every row sees the same keys, and KMEANS·m·C·d where C are no blocks
 //! a row            (d + d_v)·COLUMN, and OTHER where it is not exact
 //! ```
 //!
 //! P visible pairs, x the share of them that is exact (the sixteen rows of a panel gather the union of their keys), C' the
 //! clusters that a row sees and the keys of its ragged ends, S sampled keys. Nanoseconds of one core of the machine of
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints,
-//! and the union to captures of SmolLM2 and Whisper; only ratios matter. Rows far from each other take SCATTERED times as
-//! long, APART times where they are exact, and those with a tile of their own ALONE besides, and under a mask BEGUN a
-//! trial, which is what trials of a plan cost; these, what is set up (QUANTISE, SUM, KMEANS) and a look at every number
-//! (CHECK) were fitted to timed trials on another machine, in times of its exact attention.
+//! and the union to captures of SmolLM2 and Whisper; only ratios matter. Trials of a plan cost besides: rows far from each
+//! other take SCATTERED times as long, APART times where they are exact, those with a tile of their own ALONE more, and a trial
+//! BEGUN. These, what is set up (QUANTISE, SUM, MEMBER, KMEANS) and a look at every number (CHECK) were fitted to timed trials
+//! on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -81,9 +81,11 @@ const SAMPLED: f64 = 0.05;
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
 
-/// Set up: a number to codes, a number to sums, a column of a key and a centroid in k-means.
+/// Set up: a number to codes, a number to sums, a key to its cluster where every row sees every key, a column of a key and a
+/// centroid in k-means.
 const QUANTISE: f64 = 0.5;
 const SUM: f64 = 0.4;
+const MEMBER: f64 = 33.0;
 const KMEANS: f64 = 0.2;
 /// A look at a number of the input, before planning.
 const CHECK: f64 = 0.4;
@@ -91,11 +93,17 @@ const CHECK: f64 = 0.4;
 /// How many times as long rows of a trial take, far from each other as they are; and where they are exact.
 const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
-const APART: f64 = 1.3;
-const APART_UNDER_MASK: f64 = 1.75;
-/// A row of a trial with a tile of its own; a trial under a mask.
+const SCANS_UNDER_MASK: f64 = 1.7;
+/// In several panels, and in one, which finds the keys in no cache; under a mask a panel goes through all keys that its last
+/// row sees, one alone twice as many as rows see on average.
+const APART: f64 = 1.1;
+const APART_IN_ONE: f64 = 1.3;
+const APART_UNDER_MASK: f64 = 1.9;
+const APART_IN_ONE_UNDER_MASK: f64 = 3.1;
+/// A row of a trial with a tile of its own; a trial, and one with centroids under a mask.
 const ALONE: f64 = 2000.0;
-const BEGUN: f64 = 18_000.0;
+const BEGUN: f64 = 16_000.0;
+const BLOCKS_BEGUN: f64 = 35_000.0;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -208,13 +216,16 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
     }
     let support = matches!(config, Config::QuantisedTopK { .. } | Config::InvertedFile { .. });
     let setup = if prepared && !support { 0.0 } else { setup };
-    let scattered = match (config, shape.dense) {
-        (Config::Exact, true) => APART,
-        (Config::Exact, false) => APART_UNDER_MASK,
-        (_, true) => SCATTERED,
-        (_, false) => SCATTERED_UNDER_MASK,
+    let scattered = match (config, shape.dense, rows <= PANEL) {
+        (Config::Exact, true, false) => APART,
+        (Config::Exact, true, true) => APART_IN_ONE,
+        (Config::Exact, false, false) => APART_UNDER_MASK,
+        (Config::Exact, false, true) => APART_IN_ONE_UNDER_MASK,
+        (_, true, _) => SCATTERED,
+        (Config::Scan { .. }, false, _) => SCANS_UNDER_MASK,
+        (_, false, _) => SCATTERED_UNDER_MASK,
     } * shape.lone();
-    let begun = if shape.dense { 0.0 } else { BEGUN };
+    let begun = if shape.dense || config.centroids() == 0 { BEGUN } else { BEGUN + BLOCKS_BEGUN };
     begun + setup + scattered * of_all * rows as f64 / shape.n as f64
 }
 
@@ -292,7 +303,8 @@ fn background(config: Config, shape: &Shape, share: f64) -> Time {
         let ragged = if mean { PANEL as f64 } else { shape.ragged(config.centroids()) };
         n * (count * shape.seen() / m + ragged) * weight
     };
-    Time { setup: m * both * SUM + kmeans, rows: sums + share * pairs * ENTRY }
+    let member = if mean || !shape.dense { 0.0 } else { MEMBER };
+    Time { setup: m * (both * SUM + member) + kmeans, rows: sums + share * pairs * ENTRY }
 }
 
 #[cfg(test)]
