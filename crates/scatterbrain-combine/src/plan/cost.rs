@@ -9,7 +9,7 @@
 //! scan             P·(d·CODE + d_v·CODE + EACH) + m·(d + d_v)·QUANTISE + n·SCANNED
 //!                  + P·x·((d + d_v)·LISTED + HEAVY)
 //! background       m·(d + d_v)·SUM + n·C'·((d + d_v)·PRODUCT + WEIGHT) + ENTRY a pair of the support
-//!                  + m·MEMBER where every row sees the same keys, and KMEANS·m·C·d where C are no blocks
+//!                  + KMEANS·m·C·d where every row sees the same keys and C are no blocks
 //! a row            (d + d_v)·COLUMN, and OTHER where it is not exact
 //! ```
 //!
@@ -18,8 +18,8 @@
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints,
 //! and the union to captures of SmolLM2 and Whisper; only ratios matter. Trials of a plan cost besides: rows far from each
 //! other take SCATTERED times as long, APART times where they are exact, those with a tile of their own ALONE more, and a trial
-//! BEGUN. These, what is set up (QUANTISE, SUM, MEMBER, KMEANS) and a look at every number (CHECK) were fitted to timed trials
-//! on another machine, in times of its exact attention.
+//! BEGUN. These, what is set up (QUANTISE, SUM, MEMBER, KMEANS) and a look at every number (CHECK) were fitted to timed
+//! trials on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -81,11 +81,9 @@ const SAMPLED: f64 = 0.05;
 const WEIGHT: f64 = 0.6;
 const ENTRY: f64 = 0.6;
 
-/// Set up: a number to codes, a number to sums, a key to its cluster where every row sees every key, a column of a key and a
-/// centroid in k-means.
+/// Set up: a number to codes, a number to sums, a column of a key and a centroid in k-means.
 const QUANTISE: f64 = 0.5;
 const SUM: f64 = 0.4;
-const MEMBER: f64 = 33.0;
 const KMEANS: f64 = 0.2;
 /// A look at a number of the input, before planning.
 const CHECK: f64 = 0.4;
@@ -100,10 +98,11 @@ const APART: f64 = 1.1;
 const APART_IN_ONE: f64 = 1.3;
 const APART_UNDER_MASK: f64 = 1.9;
 const APART_IN_ONE_UNDER_MASK: f64 = 3.1;
-/// A row of a trial with a tile of its own; a trial, and one with centroids under a mask.
+/// A row of a trial with a tile of its own; a trial, and one with centroids under a mask; without one a key to its cluster.
 const ALONE: f64 = 2000.0;
 const BEGUN: f64 = 16_000.0;
 const BLOCKS_BEGUN: f64 = 35_000.0;
+const MEMBER: f64 = 33.0;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -225,8 +224,20 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         (Config::Scan { .. }, false, _) => SCANS_UNDER_MASK,
         (_, false, _) => SCATTERED_UNDER_MASK,
     } * shape.lone();
-    let begun = if shape.dense || config.centroids() == 0 { BEGUN } else { BEGUN + BLOCKS_BEGUN };
+    let begun = match (shape.dense, config.centroids()) {
+        (true, _) => 0.0,
+        (false, 0) => BEGUN,
+        (false, _) => BEGUN + BLOCKS_BEGUN,
+    };
     begun + setup + scattered * of_all * rows as f64 / shape.n as f64
+}
+
+/// [`trial`] that goes through all rows, whatever they err by. Those for an error mostly stop before, and without a mask what
+/// they save so pays for their beginning.
+pub(crate) fn whole_trial(config: Config, shape: &Shape, rows: usize, prepared: bool) -> f64 {
+    let members = if prepared || config.centroids() == 0 { 0.0 } else { shape.m as f64 * MEMBER };
+    let begun = if shape.dense { BEGUN + members } else { 0.0 };
+    trial(config, shape, rows, prepared) + begun
 }
 
 /// Nanoseconds: of what is prepared once, and of all rows.
@@ -303,8 +314,7 @@ fn background(config: Config, shape: &Shape, share: f64) -> Time {
         let ragged = if mean { PANEL as f64 } else { shape.ragged(config.centroids()) };
         n * (count * shape.seen() / m + ragged) * weight
     };
-    let member = if mean || !shape.dense { 0.0 } else { MEMBER };
-    Time { setup: m * (both * SUM + member) + kmeans, rows: sums + share * pairs * ENTRY }
+    Time { setup: m * both * SUM + kmeans, rows: sums + share * pairs * ENTRY }
 }
 
 #[cfg(test)]

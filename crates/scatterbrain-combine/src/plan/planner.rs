@@ -356,7 +356,7 @@ impl Planner<'_> {
             let (config, parts) = (self.families[family].configs[at], &parts[family][at]);
             let scan = config.is_scan();
             let prepared = group.has(parts) || scan && effort.scanned;
-            let cost = cost::trial(config, &self.shape, self.rows, prepared);
+            let cost = cost::whole_trial(config, &self.shape, self.rows, prepared);
             // For the first, what the heads of the group have together suffices.
             if cost > effort.left && before > 0 {
                 continue;
