@@ -92,12 +92,11 @@ const CHECK: f64 = 0.4;
 const SCATTERED: f64 = 1.5;
 const SCATTERED_UNDER_MASK: f64 = 2.0;
 const SCANS_UNDER_MASK: f64 = 1.7;
-/// In several panels, and in one, which finds the keys in no cache; under a mask a panel goes through all keys that its last
-/// row sees, one alone twice as many as rows see on average.
-const APART: f64 = 1.1;
-const APART_IN_ONE: f64 = 1.3;
+const APART: f64 = 1.3;
+/// In several panels under a mask, and in one: it goes through all keys that its last row sees, twice as many as rows see on
+/// average, and finds them in no cache.
 const APART_UNDER_MASK: f64 = 1.9;
-const APART_IN_ONE_UNDER_MASK: f64 = 3.1;
+const ONE_PANEL_UNDER_MASK: f64 = 3.1;
 /// A row of a trial with a tile of its own; a trial, and one with centroids under a mask; without one a key to its cluster.
 const ALONE: f64 = 2000.0;
 const BEGUN: f64 = 16_000.0;
@@ -215,14 +214,13 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
     }
     let support = matches!(config, Config::QuantisedTopK { .. } | Config::InvertedFile { .. });
     let setup = if prepared && !support { 0.0 } else { setup };
-    let scattered = match (config, shape.dense, rows <= PANEL) {
-        (Config::Exact, true, false) => APART,
-        (Config::Exact, true, true) => APART_IN_ONE,
-        (Config::Exact, false, false) => APART_UNDER_MASK,
-        (Config::Exact, false, true) => APART_IN_ONE_UNDER_MASK,
-        (_, true, _) => SCATTERED,
-        (Config::Scan { .. }, false, _) => SCANS_UNDER_MASK,
-        (_, false, _) => SCATTERED_UNDER_MASK,
+    let scattered = match (config, shape.dense) {
+        (Config::Exact, true) => APART,
+        (Config::Exact, false) if rows <= PANEL => ONE_PANEL_UNDER_MASK,
+        (Config::Exact, false) => APART_UNDER_MASK,
+        (_, true) => SCATTERED,
+        (Config::Scan { .. }, false) => SCANS_UNDER_MASK,
+        (_, false) => SCATTERED_UNDER_MASK,
     } * shape.lone();
     let begun = match (shape.dense, config.centroids()) {
         (true, _) => 0.0,
