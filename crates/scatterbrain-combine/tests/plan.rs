@@ -455,6 +455,8 @@ fn budgets_are_kept_where_nothing_bounds_an_error() {
         let time = if data.query.len() == 2 * D { 1.0 } else { 0.7 };
         let planned = with(Request::Time(0.7));
         assert!(planned.cost() <= time && planned.error_bound().is_none() == (time < 1.0), "{planned:?}");
+        // Nor is an error supposed that no row has shown.
+        assert!(planned.heads.iter().all(|head| head.error.is_some() == head.error_bound.is_some()), "{planned:?}");
     }
 }
 
