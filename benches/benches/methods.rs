@@ -25,7 +25,7 @@ fn methods(criterion: &mut Criterion, sizes: Sizes) {
         for (mask_name, mask) in [("dense", Mask::default()), ("causal", Mask::causal())] {
             let mut group = criterion.benchmark_group(format!("attend/{mask_name}"));
             for preset in Preset::ALL {
-                let method = preset.method(BUDGET, HEAD_DIM, Seed(0), mask.causal).expect("a budget that fits");
+                let method = preset.method(BUDGET, HEAD_DIM, Seed(0)).expect("a budget that fits");
                 let id = BenchmarkId::new(preset.name(), format!("n={n},d={HEAD_DIM},b={BUDGET}"));
                 group.bench_function(id, |bencher| {
                     bencher.iter(|| attend(&query, &key, &value, &mask, &method, &Options::default()));

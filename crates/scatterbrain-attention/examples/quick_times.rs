@@ -17,7 +17,7 @@ fn main() -> Result<(), scatterbrain_attention::Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     let chosen = std::env::args().nth(5);
     for preset in Preset::ALL.into_iter().filter(|p| chosen.as_ref().is_none_or(|c| c == p.name())) {
-        let method = preset.method(budget, d, Seed(0), causal)?;
+        let method = preset.method(budget, d, Seed(0))?;
         let run = || pool.install(|| attend(&q, &k, &v, &mask, &method, &Options::default()));
         run()?;
         let mut times = Vec::new();

@@ -17,7 +17,7 @@
 //! let value = Tensor::f32("value", &value, [1, 1, 120, 8])?;
 //!
 //! // At most 32 keys a row exactly, all others in 8 bits. Methods are made once and reused over calls.
-//! let method = Preset::ScatterbrainScan.method(32, 16, Seed(0), true)?;
+//! let method = Preset::ScatterbrainScan.method(32, 16, Seed(0))?;
 //! let result = attend(&query, &key, &value, &Mask::causal(), &method, &Options::default())?;
 //! assert_eq!(result.output.len(), 2 * 100 * 8);
 //! assert!((result.output[0] - 1.0).abs() < 0.01); // rows are weighted means, to the steps of the codes

@@ -1,6 +1,6 @@
 //! The named methods of the comparison, at a budget in units per query.
 
-use scatterbrain_blocks::{TopK, Union, WindowSupport};
+use scatterbrain_blocks::{LocalSupport, TopK, Union};
 use scatterbrain_combine::{
     ClusteredSupport, InvertedFileSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground, SmyrfSupport,
     SortedLshSupport,
@@ -55,6 +55,7 @@ const SINKS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the table above says each")]
+#[non_exhaustive]
 pub enum Preset {
     Exact,
     Uniform,
@@ -154,9 +155,8 @@ impl Preset {
         !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear | Preset::Int8 | Preset::Int8Scores)
     }
 
-    /// Samples the method's hashes and projections. `causal` must be what the mask is: windows then hold the last keys, and
-    /// else those around a row, half of which a causal mask would hide (`local`, `scatterbrain-local`,
-    /// `scatterbrain-centroid`, `eva`, `vattention`).
+    /// Samples the method's hashes and projections. The method takes any mask: windows hold the last keys under a causal one
+    /// and else those around a row ([`LocalSupport`]).
     ///
     /// # Errors
     /// A budget or head dimension of 0. A call with fewer keys than the budget is refused by
@@ -164,11 +164,11 @@ impl Preset {
     ///
     /// ```
     /// use scatterbrain_attention::{Preset, Seed};
-    /// let method = Preset::ScatterbrainSmyrf.method(64, 32, Seed(0), false)?;
+    /// let method = Preset::ScatterbrainSmyrf.method(64, 32, Seed(0))?;
     /// assert_eq!(method.units(), Some(64)); // 2 · 16 keys and 16 features
     /// # Ok::<(), scatterbrain_attention::Error>(())
     /// ```
-    pub fn method(self, budget: usize, head_dim: usize, seed: Seed, causal: bool) -> Result<Method> {
+    pub fn method(self, budget: usize, head_dim: usize, seed: Seed) -> Result<Method> {
         if head_dim == 0 {
             return Err(Error::invalid("head_dim", "at least 1", 0));
         }
@@ -182,7 +182,7 @@ impl Preset {
             Preset::Linear => return fixed(FeatureBackground::new(EluFeatures::new(head_dim)?)),
             Preset::Int8 => return Ok(Method::low_rank(ScanBackground::eight_bits())),
             Preset::Int8Scores => return Ok(Method::low_rank(ScanBackground::eight_bit_scores())),
-            Preset::Local => (Method::sparse(window(keys(1), causal)?), keys(1)),
+            Preset::Local => (Method::sparse(LocalSupport::new(keys(1))?), keys(1)),
             Preset::TopK => (Method::sparse(TopK::new(keys(1))?), keys(1)),
             Preset::Smyrf => (Method::sparse(smyrf(head_dim, keys(2), seed)?), N_HASHES * keys(2)),
             Preset::Reformer => {
@@ -200,7 +200,7 @@ impl Preset {
             }
             Preset::ScatterbrainLocal => {
                 let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
-                (Method::scatterbrain(window(keys(2), causal)?, far), keys(2) + units)
+                (Method::scatterbrain(LocalSupport::new(keys(2))?, far), keys(2) + units)
             }
             Preset::ScatterbrainSmyrf => {
                 let (far, units) = hyperbolic(head_dim, budget / 4, seed)?;
@@ -212,7 +212,7 @@ impl Preset {
             }
             Preset::ScatterbrainCentroid => {
                 let sinks = if keys(2) < 2 * SINKS { 0 } else { SINKS };
-                let near = window(keys(2) - sinks, causal)?.with_sinks(sinks);
+                let near = LocalSupport::new(keys(2) - sinks)?.with_sinks(sinks);
                 let far = centroids(budget / 4, seed)?;
                 (Method::scatterbrain(near, far), keys(2) + far.units())
             }
@@ -238,11 +238,11 @@ impl Preset {
             }
             Preset::Eva => {
                 let far = EvaBackground::new((budget / 4).max(1), seed.derive(FEATURES))?;
-                (Method::scatterbrain(window(keys(2), causal)?, far), keys(2) + far.units())
+                (Method::scatterbrain(LocalSupport::new(keys(2))?, far), keys(2) + far.units())
             }
             Preset::VAttention => {
                 let far = SampledRestBackground::new(keys(2), seed.derive(SAMPLES))?;
-                (Method::scatterbrain(sinks_window_and_largest(keys(2), causal)?, far), 2 * keys(2))
+                (Method::scatterbrain(sinks_window_and_largest(keys(2))?, far), 2 * keys(2))
             }
             Preset::ScatterbrainScan => {
                 // At most 2/share keys are heavy.
@@ -283,15 +283,11 @@ fn fixed(background: FeatureBackground) -> Result<Method> {
     Ok(Method::low_rank(background).with_units(units))
 }
 
-fn window(budget: usize, causal: bool) -> Result<WindowSupport> {
-    if causal { WindowSupport::last(budget) } else { WindowSupport::around(budget) }
-}
-
 /// At most `budget` keys: the first ones and a window, an eighth of it, and the largest quantised logits.
-fn sinks_window_and_largest(budget: usize, causal: bool) -> Result<Union> {
+fn sinks_window_and_largest(budget: usize) -> Result<Union> {
     let near = (budget / 8).max(1);
     let sinks = if budget < 4 * SINKS { 0 } else { SINKS };
-    let mut parts: Vec<Arc<dyn Support>> = vec![Arc::new(window(near, causal)?.with_sinks(sinks))];
+    let mut parts: Vec<Arc<dyn Support>> = vec![Arc::new(LocalSupport::new(near)?.with_sinks(sinks))];
     if budget > near + sinks {
         parts.push(Arc::new(QuantisedTopK::new(budget - near - sinks)?));
     }

@@ -19,7 +19,7 @@ fn the_readme_names_what_sees_the_future() {
     let readme = include_str!("../../../README.md");
     let sentence = readme.lines().find(|line| line.contains("do not use them in a decoder")).expect("a sentence");
     for preset in Preset::ALL {
-        let method = preset.method(BUDGET, 4, Seed(0), true).unwrap();
+        let method = preset.method(BUDGET, 4, Seed(0)).unwrap();
         let named = sentence.contains(&format!("`{preset}`"));
         assert_eq!(named, method.causality() == Causality::SelectionSeesFuture, "{preset}");
     }
@@ -34,7 +34,7 @@ fn padding_may_hold_anything() {
         let lengths = [length];
         for mask in [Mask::default(), Mask::causal()] {
             let mask = Mask { key_lengths: Some(&lengths), ..mask };
-            let method = preset.method(BUDGET, d, Seed(0), mask.causal).unwrap();
+            let method = preset.method(BUDGET, d, Seed(0)).unwrap();
             let run = |padding: f32| {
                 let pad = |x: &[f32]| {
                     let mut x = x.to_vec();

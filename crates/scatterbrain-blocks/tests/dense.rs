@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use scatterbrain_blocks::{
-    BlockLayout, BlockShape, Clusters, Full, Layout, Round, TopK, Union, WindowSupport, to_dense_mask,
+    BlockLayout, BlockShape, Clusters, Full, Layout, LocalSupport, Round, TopK, Union, WindowSupport, to_dense_mask,
 };
 use scatterbrain_core::tile::{Causality, Head, Select, Support};
 use scatterbrain_core::{HeadMask, Level, Mask, Matrix, Result, Seed, Window, WindowAlign};
@@ -112,6 +112,19 @@ proptest! {
         });
     }
 
+    /// A causal row sees as many keys as the budget has, as soon as there are so many.
+    #[test]
+    fn local_windows(case in case(), budget in 1usize..60, sinks in 0usize..9) {
+        with_head(&case, |head, problem| {
+            let support = LocalSupport::new(budget).unwrap();
+            let (left, right) = if case.causal { (budget - 1, 0) } else { (budget / 2, budget.div_ceil(2) - 1) };
+            let want = oracle::support::window(case.n, case.m, case.length, left, right, false);
+            check(&support, head, problem, &want);
+            let first: Vec<bool> = (0..case.n * case.m).map(|pair| pair % case.m < sinks).collect();
+            check(&support.with_sinks(sinks), head, problem, &oracle::support::union(&want, &first));
+        });
+    }
+
     #[test]
     fn top_k(case in case(), k in 1usize..30) {
         let k = k.min(case.m);
@@ -189,6 +202,7 @@ proptest! {
 #[test]
 fn wrong_arguments_are_named() {
     assert!(TopK::new(0).unwrap_err().to_string().starts_with("budget: "));
+    assert!(LocalSupport::new(0).unwrap_err().to_string().starts_with("budget: "));
     assert!(WindowSupport::around(0).unwrap_err().to_string().starts_with("budget: "));
     assert!(Round::from_orders(&[0, 0], 1, 2, &[0], 1, 1).unwrap_err().to_string().starts_with("query_order: "));
     assert!(Round::from_orders(&[0], 0, 1, &[0], 1, 1).unwrap_err().to_string().starts_with("query_order: "));

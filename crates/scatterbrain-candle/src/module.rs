@@ -54,9 +54,9 @@ enum Choice {
     Preset { preset: Preset, budget: Budget, seed: Seed, sampled: Sampled },
 }
 
-/// Methods by budget, columns and causality, the last that were sampled: a share of the keys is another budget at every
+/// Methods by budget and columns, the last that were sampled: a share of the keys is another budget at every
 /// length.
-type Sampled = Arc<Mutex<VecDeque<((usize, usize, bool), Method)>>>;
+type Sampled = Arc<Mutex<VecDeque<((usize, usize), Method)>>>;
 
 /// Methods that are kept.
 const KEPT: usize = 8;
@@ -116,7 +116,7 @@ impl ScatterbrainAttention {
     /// # Errors
     /// As [`attend`](crate::attend).
     pub fn attention(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Mask) -> Result<Attention> {
-        attend(query, key, value, mask, &self.method(query, key, mask.causal)?, self.scale)
+        attend(query, key, value, mask, &self.method(query, key)?, self.scale)
     }
 
     /// Whether the choice of pairs can see later tokens in calls with `head_dim` columns and `keys` keys.
@@ -124,18 +124,18 @@ impl ScatterbrainAttention {
     /// # Errors
     /// A method that cannot be sampled for these.
     pub fn causality(&self, head_dim: usize, keys: usize) -> Result<Causality> {
-        Ok(self.sampled(head_dim, keys, true)?.causality())
+        Ok(self.sampled(head_dim, keys)?.causality())
     }
 
-    fn method(&self, query: &Tensor, key: &Tensor, causal: bool) -> Result<Method> {
+    fn method(&self, query: &Tensor, key: &Tensor) -> Result<Method> {
         match (query.dims(), key.dims()) {
-            (&[_, _, _, d], &[_, _, m, _]) => self.sampled(d, m, causal),
+            (&[_, _, _, d], &[_, _, m, _]) => self.sampled(d, m),
             // The operation refuses them.
             _ => Ok(Method::exact()),
         }
     }
 
-    fn sampled(&self, head_dim: usize, keys: usize, causal: bool) -> Result<Method> {
+    fn sampled(&self, head_dim: usize, keys: usize) -> Result<Method> {
         let (preset, budget, seed, sampled) = match &self.choice {
             Choice::Method(method) => return Ok(method.clone()),
             Choice::Preset { preset, budget, seed, sampled } => (preset, budget, seed, sampled),
@@ -144,13 +144,13 @@ impl ScatterbrainAttention {
         if preset.has_budget() && units > keys {
             return Ok(Method::exact());
         }
-        let key = (units, head_dim, causal);
+        let key = (units, head_dim);
         // A method is sampled before it is put there: what another thread's panic left is whole.
         let known = || sampled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, method)) = known().iter().find(|(k, _)| *k == key) {
             return Ok(method.clone());
         }
-        let method = preset.method(units, head_dim, *seed, causal).map_err(Error::wrap)?;
+        let method = preset.method(units, head_dim, *seed).map_err(Error::wrap)?;
         let mut known = known();
         known.push_front((key, method.clone()));
         known.truncate(KEPT);
@@ -164,8 +164,8 @@ impl Attend for ScatterbrainAttention {
     }
 
     fn attend_reported(&self, _: Site, inputs: &Inputs<'_>) -> Result<(Tensor, Option<Spent>)> {
-        let Inputs { query, key, value, scale, causal, .. } = *inputs;
-        let method = self.method(query, key, causal)?;
+        let Inputs { query, key, value, scale, .. } = *inputs;
+        let method = self.method(query, key)?;
         let attention = attend(query, key, value, &inputs.mask(), &method, Some(scale))?;
         Ok((attention.output, Some(attention.spent)))
     }
@@ -180,11 +180,8 @@ mod tests {
         let attention = ScatterbrainAttention::preset(Preset::ScatterbrainLocal, Budget::Share(0.5), Seed(0))?;
         let Choice::Preset { sampled, .. } = &attention.choice else { unreachable!("it was made from one") };
         for keys in (100..200).step_by(2).chain([198]) {
-            let units = attention.sampled(8, keys, true)?.units();
-            assert_eq!(
-                units,
-                Preset::ScatterbrainLocal.method(keys / 2, 8, Seed(0), true).map_err(Error::wrap)?.units()
-            );
+            let units = attention.sampled(8, keys)?.units();
+            assert_eq!(units, Preset::ScatterbrainLocal.method(keys / 2, 8, Seed(0)).map_err(Error::wrap)?.units());
             let known = sampled.lock().unwrap();
             let times = known.iter().filter(|((units, ..), _)| *units == keys / 2).count();
             assert!(known.len() <= KEPT && times == 1, "{keys}: {times} of {}", known.len());

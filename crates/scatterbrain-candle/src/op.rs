@@ -50,7 +50,7 @@ pub struct Spent {
 /// use scatterbrain_candle::{Preset, Seed};
 /// # fn main() -> candle_core::Result<()> {
 /// let x = Tensor::randn(0f32, 1.0, (1, 200, 4, 16), &Device::Cpu)?.transpose(1, 2)?; // [batch, heads, n, d], not contiguous
-/// let method = Preset::ScatterbrainCentroid.method(32, 16, Seed(0), false).map_err(candle_core::Error::wrap)?;
+/// let method = Preset::ScatterbrainCentroid.method(32, 16, Seed(0)).map_err(candle_core::Error::wrap)?;
 /// let result = attend(&x, &x, &x, &Mask::none(), &method, None)?;
 /// assert_eq!(result.output.dims(), [1, 4, 200, 16]);
 /// assert!(result.spent.report.share < 0.17); // 32 of 200 keys

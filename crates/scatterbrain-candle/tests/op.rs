@@ -110,7 +110,7 @@ fn any_strides() -> Result<()> {
 #[test]
 fn strides_do_not_change_a_bit() -> Result<()> {
     let x = tensor(&[1, 70, 2, 16], 1)?.transpose(1, 2)?;
-    let method = Preset::ScatterbrainSmyrf.method(16, 16, Seed(3), false).map_err(Error::wrap)?;
+    let method = Preset::ScatterbrainSmyrf.method(16, 16, Seed(3)).map_err(Error::wrap)?;
     let of = |x: &Tensor| -> Result<Vec<f32>> {
         attend(x, x, x, &Mask::none(), &method, None)?.output.flatten_all()?.to_vec1()
     };
@@ -166,7 +166,7 @@ fn a_full_support_is_exact() -> Result<()> {
 #[test]
 fn a_method_that_sees_the_future_says_so() -> Result<()> {
     let x = tensor(&[1, 1, 64, 8], 1)?;
-    let method = Preset::Smyrf.method(16, 8, Seed(0), true).map_err(Error::wrap)?;
+    let method = Preset::Smyrf.method(16, 8, Seed(0)).map_err(Error::wrap)?;
     let spent = attend(&x, &x, &x, &Mask::causal(), &method, None)?.spent;
     assert_eq!(spent.causality, Causality::SelectionSeesFuture);
     let module = |preset| ScatterbrainAttention::preset(preset, Budget::Units(16), Seed(0))?.causality(8, 64);
@@ -211,7 +211,7 @@ fn errors_name_the_argument() -> Result<()> {
     says(&x, &x, &x, &allowed(&[1, 1, 10, 9], DType::U8)?, "mask: expected [1, 4 or 1, 10, 10]");
     says(&x, &x, &x, &allowed(&[10, 10], DType::U8)?, "mask: expected [batch or 1, heads or 1, n, m], got [10, 10]");
     says(&x, &x, &x, &allowed(&[1, 1, 10, 10], DType::F32)?, "mask: expected type u8");
-    let wide = Preset::Local.method(11, 8, Seed(0), false).map_err(Error::wrap)?;
+    let wide = Preset::Local.method(11, 8, Seed(0)).map_err(Error::wrap)?;
     let error = attend(&x, &x, &x, &none, &wide, None).unwrap_err().to_string();
     assert!(error.contains("budget: expected 1 to 10 keys, got 11"), "{error}");
     let share = |share| ScatterbrainAttention::preset(Preset::Local, Budget::Share(share), Seed(0)).map(drop);

@@ -23,7 +23,7 @@ pub(crate) fn run(options: &AttendOptions) -> Result<()> {
     let call = Call::new(&input, options.simd.level(), true)?;
     let pool = pool(options.common.threads())?;
     let method = match options.method {
-        Choice::Preset(preset) => preset.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
+        Choice::Preset(preset) => preset.method(budget, input.sizes.d, Seed(options.common.seed))?,
         Choice::Auto => {
             let planning = Planning::new(&options.source, &options.common, &input)?;
             pool.install(|| planning.method(&call))?

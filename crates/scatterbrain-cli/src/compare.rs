@@ -44,7 +44,7 @@ fn compare(input: &Input, options: &CompareOptions) -> Result<Comparison> {
     let mut bench = Bench {
         input,
         call: Call::new(input, options.simd.level(), false)?,
-        exact_method: Preset::Exact.method(budget, input.sizes.d, Seed(options.common.seed), input.causal)?,
+        exact_method: Method::exact(),
         exact,
         rows,
         output: vec![0.0; output_len],
@@ -182,13 +182,10 @@ impl Bench<'_> {
     fn choose(&self, choice: Choice) -> Result<Chosen> {
         let Choice::Preset(preset) = choice else {
             let plan = self.timed.install(|| self.planning.plan(&self.call))?;
-            let budget = match plan.request {
-                Request::Units(units) => Some(units),
-                Request::Error(_) | Request::Time(_) => None,
-            };
+            let budget = if let Request::Units(units) = plan.request { Some(units) } else { None };
             return Ok(Chosen { method: Method::planned(plan.clone()), budget, plan: Some(plan) });
         };
-        let method = preset.method(self.budget, self.input.sizes.d, self.seed, self.input.causal)?;
+        let method = preset.method(self.budget, self.input.sizes.d, self.seed)?;
         let budget = preset.has_budget().then_some(self.budget);
         Ok(Chosen { method, budget, plan: None })
     }

@@ -2,7 +2,7 @@
 
 use crate::arguments::CompareOptions;
 use crate::input::Input;
-use crate::library::plan::{Config, LayerPlan, Plan, Request};
+use crate::library::plan::{LayerPlan, Plan};
 use crate::report::{Comparison, HeadDecomposition, MethodResult};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets};
 use std::fmt::Write;
@@ -167,11 +167,7 @@ pub(crate) fn render_plan(plan: &Plan, layers: &[PlannedLayer]) -> String {
     let mut table = empty_table(&["layer", "asked", "error at most", "speed-up", "planned in", "heads"]);
     for PlannedLayer { name, seconds: time, .. } in layers {
         let layer = &plan.layers[name];
-        let asked = match layer.request {
-            Request::Error(e) => format!("error {}", error(Some(e))),
-            Request::Units(units) => format!("{units} units"),
-            Request::Time(time) => format!("time {time}"),
-        };
+        let asked = layer.request.to_string();
         let speedup = format!("{:.2}×", 1.0 / layer.cost());
         table.add_row([name.clone(), asked, error(layer.error_bound()), speedup, seconds(*time), counts(layer)]);
     }
@@ -184,17 +180,8 @@ pub(crate) fn render_plan(plan: &Plan, layers: &[PlannedLayer]) -> String {
 
 /// How many heads got which method.
 fn counts(layer: &LayerPlan) -> String {
-    let name = |config: Config| match config {
-        Config::Exact => "exact",
-        Config::Uniform => "uniform",
-        Config::Centroids { .. } => "centroids",
-        Config::Window { .. } => "window",
-        Config::QuantisedTopK { .. } => "quantised-topk",
-        Config::InvertedFile { .. } => "inverted-file",
-        Config::Scan { .. } => "scan",
-    };
     let mut counts = std::collections::BTreeMap::new();
-    layer.heads.iter().for_each(|head| *counts.entry(name(head.config)).or_insert(0) += 1);
+    layer.heads.iter().for_each(|head| *counts.entry(head.config.name()).or_insert(0) += 1);
     counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 

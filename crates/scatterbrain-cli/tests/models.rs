@@ -43,12 +43,30 @@ fn short_sentences_of_minilm_do_not_change() {
     assert!(measure(&evaluation, "exact", 0) > 0.75);
 }
 
+/// The first of the cached reviews: on all thousand the probe takes minutes of a build that is not optimised.
+fn some_reviews(train: usize, test: usize) -> Option<tempfile::TempDir> {
+    let all = scatterbrain_candle::cache::fetched("imdb").ok()?;
+    let some = tempfile::tempdir().expect("a folder");
+    for (part, count) in [("train", train), ("test", test)] {
+        let file = format!("imdb-long-{part}.tsv");
+        let text = std::fs::read_to_string(all.join(&file)).ok()?;
+        let first: String = text.split_inclusive('\n').take(count).collect();
+        std::fs::write(some.path().join(file), first).expect("a file");
+    }
+    Some(some)
+}
+
 #[test]
 fn sentiment_of_long_reviews() {
-    let arguments = ["minilm", "--task", "imdb", "--limit", "40", "--threads", "2", "--method", "auto"];
+    let Some(reviews) = some_reviews(400, 40) else {
+        eprintln!("left out: no cached reviews");
+        return;
+    };
+    let data = reviews.path().to_str().expect("a path");
+    let arguments = ["minilm", "--task", "imdb", "--data", data, "--threads", "2", "--method", "auto"];
     let Some(evaluation) = eval(&arguments) else { return };
     let [exact, auto] = ["exact", "auto"].map(|method| measure(&evaluation, method, 0));
-    // By this program: 77.5 % of 200.
+    // By this program and a probe of these 400 reviews: 72.5 %.
     assert!(exact >= 0.65 && (auto - exact).abs() <= 0.05, "{evaluation}");
     assert!(measure(&evaluation, "auto", 1) >= 0.99, "{evaluation}");
 }

@@ -128,6 +128,7 @@ fn by_hand(config: Config, causal: bool) -> Method {
         Config::Scan { keys, steps } => {
             Method::low_rank(ScanBackground::new(1.0 / keys as f32).unwrap().with_steps(steps).unwrap())
         }
+        other => unreachable!("{other:?} is not here"),
     }
 }
 
@@ -421,7 +422,7 @@ fn without_effort_budgets_are_planned_unseen() {
         match request {
             Request::Units(units) => assert!(unseen.units().is_some_and(|used| used <= units), "{unseen:?}"),
             Request::Time(time) => assert!(unseen.cost() <= time.max(0.25), "{unseen:?}"),
-            Request::Error(_) => unreachable!(),
+            other => unreachable!("{other}"),
         }
         let stored = Plan::new([("a".to_string(), unseen.clone())].into());
         let read: Plan = serde_json::from_str(&serde_json::to_string(&stored).unwrap()).unwrap();
@@ -683,6 +684,9 @@ proptest! {
         let plan = Plan::new(names.into_iter().map(|name| (name, layer.clone())).collect());
         prop_assert!(plan.check().is_ok());
         let json = serde_json::to_string_pretty(&plan).unwrap();
+        for head in plan.layers.values().flat_map(|layer| &layer.heads) {
+            prop_assert!(json.contains(&format!("\"{}\"", head.config.name())), "{:?}", head.config);
+        }
         prop_assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
     }
 }

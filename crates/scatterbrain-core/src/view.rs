@@ -7,6 +7,7 @@ use std::slice::ChunksExact;
 
 /// Elements of a tensor; everything is computed in f32.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Data<'a> {
     /// 32-bit floats, read in place where columns are contiguous.
     F32(&'a [f32]),

@@ -11,6 +11,7 @@ const BLOCK_ROWS: usize = 64;
 
 /// How the rows of a [`Projection`] depend on each other. Each row alone is N(0, I) in every sampled kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ProjectionKind {
     /// Independent rows (Rahimi and Recht 2007).
     Gaussian,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// How inner products become distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Transform {
     /// The paper's: norms √(M_q² + M_k²). The cosine of a transformed pair is at most ½, since
     /// |q·k| ≤ M_q·M_k ≤ (M_q² + M_k²) / 2: near pairs are never very near.

@@ -36,7 +36,7 @@ pub struct Memory {
 /// An unknown method, or what the library refuses.
 pub fn measure(options: &MemoryOptions) -> Result<Memory> {
     let preset = Preset::from_name(&options.method).with_context(|| format!("no method {}", options.method))?;
-    let method = preset.method(options.budget, HEAD_DIM, Seed(0), options.causal)?;
+    let method = preset.method(options.budget, HEAD_DIM, Seed(0))?;
     let input = Input::draw(options.n, 1);
     let mut output = vec![0.0; input.len()];
     let alone = ThreadPoolBuilder::new().num_threads(1).build()?;

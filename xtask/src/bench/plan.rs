@@ -86,8 +86,8 @@ pub(crate) struct Probe {
 
 impl Side {
     /// Draws the method's hashes and projections, which is not part of a call.
-    pub(crate) fn project(preset: Preset, budget: usize, causal: bool) -> Result<Self> {
-        let method = preset.method(budget, HEAD_DIM, Seed(0), causal)?;
+    pub(crate) fn project(preset: Preset, budget: usize) -> Result<Self> {
+        let method = preset.method(budget, HEAD_DIM, Seed(0))?;
         Ok(Side::Project { preset, budget: preset.has_budget().then_some(budget), method })
     }
 
@@ -206,7 +206,7 @@ fn sides(presets: &[Preset], budget: usize, threads: usize, peers: bool) -> Resu
             entries.push(Entry { side: Side::Sdpa, size: 0, causal, threads });
         }
         for &preset in presets {
-            entries.push(Entry { side: Side::project(preset, budget, causal)?, size: 0, causal, threads });
+            entries.push(Entry { side: Side::project(preset, budget)?, size: 0, causal, threads });
         }
     }
     Ok(entries)
@@ -214,7 +214,7 @@ fn sides(presets: &[Preset], budget: usize, threads: usize, peers: bool) -> Resu
 
 /// One method on one thread at every length.
 fn growth(preset: Preset, causal: bool, lengths: &[usize]) -> Result<Group> {
-    let entry = |size| Ok(Entry { side: Side::project(preset, BUDGET, causal)?, size, causal, threads: 1 });
+    let entry = |size| Ok(Entry { side: Side::project(preset, BUDGET)?, size, causal, threads: 1 });
     let mask = if causal { ", causal" } else { "" };
     Ok(Group {
         part: Part::Growth,

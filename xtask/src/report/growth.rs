@@ -175,8 +175,7 @@ impl Figure for Growth {
 
 fn plan(part: &Part) -> Result<Plan> {
     let group = |&n: &usize| {
-        let entry =
-            |preset| Ok(Entry { side: Side::project(preset, BUDGET, false)?, size: 0, causal: false, threads: 1 });
+        let entry = |preset| Ok(Entry { side: Side::project(preset, BUDGET)?, size: 0, causal: false, threads: 1 });
         Ok(Group {
             part: Purpose::Growth,
             name: format!("{n} rows"),

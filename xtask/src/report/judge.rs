@@ -36,7 +36,7 @@ pub(super) struct Setting {
 
 impl Setting {
     pub(super) fn method(&self, capture: &Capture) -> Result<Method> {
-        Ok(self.preset.method(self.budget, capture.d(), Seed(self.seed), capture.causal)?)
+        Ok(self.preset.method(self.budget, capture.d(), Seed(self.seed))?)
     }
 }
 

@@ -17,7 +17,7 @@ use best::Best;
 use blocks::{Blocks, Score};
 use capture::{Capture, Fit};
 use per_axis::PerAxis;
-use scatterbrain_attention::blocks::{TopK, Union, WindowSupport};
+use scatterbrain_attention::blocks::{LocalSupport, TopK, Union};
 use scatterbrain_attention::features::{
     CentroidBackground, Constant, FeatureBackground, FeatureMap, HyperbolicFeatures, OptimalPositiveFeatures,
     ProjectionKind, optimal_a,
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
         let capture = Capture::read(&file, heads)?;
         let budget = capture.key[0].len() / capture.d / 16;
         println!("{file}, {} heads, budget {budget}", capture.query.len());
-        for (name, support) in supports(budget, capture.causal)? {
+        for (name, support) in supports(budget)? {
             let far = Arc::new(centroids(budget)?);
             let (error, keys) =
                 capture.measure(&|_| Ok(Method::scatterbrain_shared(support.clone(), far.clone())), false)?;
@@ -79,7 +79,7 @@ fn centroids(budget: usize) -> Result<CentroidBackground> {
 }
 
 /// All with half of the budget in keys, beside a quarter in centroids.
-fn supports(budget: usize, causal: bool) -> Result<Vec<(String, Arc<dyn Support>)>> {
+fn supports(budget: usize) -> Result<Vec<(String, Arc<dyn Support>)>> {
     let keys = budget / 2;
     let mut list: Vec<(String, Arc<dyn Support>)> = vec![
         ("largest quantised logits".into(), Arc::new(QuantisedTopK::new(keys)?)),
@@ -122,9 +122,10 @@ fn supports(budget: usize, causal: bool) -> Result<Vec<(String, Arc<dyn Support>
     }
     for (sinks, share) in [(4, 8), (4, 4), (4, 2), (0, 8)] {
         let near = keys / share;
-        let window = if causal { WindowSupport::last(near)? } else { WindowSupport::around(near)? };
-        let parts: Vec<Arc<dyn Support>> =
-            vec![Arc::new(window.with_sinks(sinks)), Arc::new(QuantisedTopK::new(keys - near - sinks)?)];
+        let parts: Vec<Arc<dyn Support>> = vec![
+            Arc::new(LocalSupport::new(near)?.with_sinks(sinks)),
+            Arc::new(QuantisedTopK::new(keys - near - sinks)?),
+        ];
         list.push((
             format!("{sinks} first keys, a window of {near}, the largest others"),
             Arc::new(Union::new(parts)?),

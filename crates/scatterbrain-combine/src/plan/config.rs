@@ -5,7 +5,7 @@ use crate::hashed::QuantisedTopK;
 use crate::inverted::InvertedFileSupport;
 use crate::method::Parts;
 use crate::scan::ScanBackground;
-use scatterbrain_blocks::WindowSupport;
+use scatterbrain_blocks::LocalSupport;
 use scatterbrain_core::tile::{Background, Support};
 use scatterbrain_core::{Error, Result, Seed};
 use scatterbrain_features::{CentroidBackground, Constant, FeatureBackground, SampledMassBackground};
@@ -28,6 +28,7 @@ pub(crate) const MASS_SAMPLES: usize = 128;
 /// | `Scan` | pairs of more than 1/b of their row | all other pairs in 8 bits | 2b |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Config {
     /// Exact attention.
     Exact,
@@ -38,7 +39,7 @@ pub enum Config {
         /// Clusters of keys.
         centroids: usize,
     },
-    /// A sliding window with sinks ([`WindowSupport`]), causal where the mask is.
+    /// A sliding window with sinks ([`LocalSupport`]).
     Window {
         /// Keys of the window.
         keys: usize,
@@ -79,7 +80,6 @@ pub(super) const MOST_COUNT: usize = u32::MAX as usize / 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
     pub head_dim: usize,
-    pub causal: bool,
     pub seed: Seed,
 }
 
@@ -94,6 +94,24 @@ enum FarField {
 }
 
 impl Config {
+    /// What kind it is, without its numbers, as in a stored plan.
+    ///
+    /// ```
+    /// use scatterbrain_combine::plan::Config;
+    /// assert_eq!(Config::Scan { keys: 8, steps: 127 }.name(), "scan");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Config::Exact => "exact",
+            Config::Uniform => "uniform",
+            Config::Centroids { .. } => "centroids",
+            Config::Window { .. } => "window",
+            Config::QuantisedTopK { .. } => "quantised-topk",
+            Config::InvertedFile { .. } => "inverted-file",
+            Config::Scan { .. } => "scan",
+        }
+    }
+
     /// The most that a query may pay; `None`: every key that it sees.
     pub fn units(self) -> Option<usize> {
         let far = match self.far_field() {
@@ -198,10 +216,7 @@ impl Config {
         Ok(match self {
             Config::Exact => Parts::exact().support,
             Config::Uniform | Config::Centroids { .. } | Config::Scan { .. } => None,
-            Config::Window { keys, sinks, .. } => {
-                let window = if setting.causal { WindowSupport::last(keys)? } else { WindowSupport::around(keys)? };
-                Some(Arc::new(window.with_sinks(sinks)))
-            }
+            Config::Window { keys, sinks, .. } => Some(Arc::new(LocalSupport::new(keys)?.with_sinks(sinks))),
             Config::QuantisedTopK { keys, .. } => Some(Arc::new(QuantisedTopK::new(keys)?)),
             Config::InvertedFile { keys, clusters } => {
                 Some(Arc::new(InvertedFileSupport::new(keys)?.with_clusters(clusters)?.with_seed(setting.seed)))

@@ -261,6 +261,6 @@ impl LayerPlan {
 
     /// Supports and backgrounds of configurations, those of this plan's heads among them.
     pub(crate) fn parts(&self, configs: &[Config]) -> Result<Vec<Parts>> {
-        config::parts(configs, &Setting { head_dim: self.head_dim, causal: self.causal, seed: self.seed })
+        config::parts(configs, &Setting { head_dim: self.head_dim, seed: self.seed })
     }
 }

@@ -24,6 +24,7 @@ use rayon::prelude::*;
 use scatterbrain_core::kernel::PANEL;
 use scatterbrain_core::{Error, Mask, Result, Seed, Tensor};
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
 
 /// Rows sampled a head where [`PlanOptions::rows`] is not given: such a part of all in whole panels, within these limits.
 const ROWS_PART: usize = 80;
@@ -50,6 +51,7 @@ const ROUNDING: f64 = 1e-9;
 /// What a plan is to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Request {
     /// The mean relative output error of each head; the cheapest configuration that keeps it is taken.
     Error(f64),
@@ -63,6 +65,17 @@ impl Default for Request {
     /// An error of 0.05.
     fn default() -> Self {
         Request::Error(0.05)
+    }
+}
+
+/// As `error 0.05`, `256 units` or `time 0.5`.
+impl Display for Request {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Error(error) => write!(f, "error {error}"),
+            Request::Units(units) => write!(f, "{units} units"),
+            Request::Time(time) => write!(f, "time {time}"),
+        }
     }
 }
 
@@ -215,7 +228,7 @@ pub fn plan(
             return Ok(layer(0, vec![HeadPlan::EXACT; sizes.heads]));
         }
     };
-    let heads = planner.heads(&extents, &Setting { head_dim: d, causal: mask.causal, seed })?;
+    let heads = planner.heads(&extents, &Setting { head_dim: d, seed })?;
     Ok(layer(planner.rows, heads))
 }
 

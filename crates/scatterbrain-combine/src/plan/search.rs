@@ -195,7 +195,7 @@ mod tests {
         let request = Request::Error(0.9);
         let families = Vec::new();
         let planner = Planner { call: &call, request, shape, families, rows, seed: Seed(0), effort: 0.0, margin: 1.0 };
-        let parts = parts(&configs, &Setting { head_dim: d, causal: false, seed: Seed(0) }).unwrap();
+        let parts = parts(&configs, &Setting { head_dim: d, seed: Seed(0) }).unwrap();
         let keys = [call.key_rows(0, &extents[0])];
         let mut group = Group::new(&call, 0, &keys, &extents, rows, Seed(0));
         f(&planner, &mut group, &parts);
