@@ -1,4 +1,4 @@
-//! What is checked before any work: shapes, budgets, ranges; and where non-finite values stand.
+//! What is checked before the work: shapes, budgets, ranges; and where non-finite values stand.
 
 use scatterbrain_core::kernel::{self, Extent};
 use scatterbrain_core::{Error, Level, Mask, Result, Rows, Tensor};
