@@ -208,7 +208,7 @@ pub(crate) fn codes(hash: &dyn HashFamily, head: &Head<'_>) -> Result<Vec<CodePa
 /// A row takes no more than 1/SLACK fewer keys than its budget: the threshold is then found in fewer passes.
 const SLACK: usize = 16;
 
-/// The keys with the largest approximate logits, from keys and queries in 8 bits (keys in 7 without AVX-VNNI).
+/// The keys with the largest approximate logits, from keys and queries in 8 bits (keys in 7 without VNNI).
 ///
 /// ```text
 /// code, scale = rows rounded, a scale each (QuantisedRows)

@@ -7,7 +7,7 @@ use scatterbrain_core::{Level, Matrix, Result};
 use scatterbrain_hash::QuantisedRows;
 use std::ops::Range;
 
-/// Rows to be multiplied with others, in 7 bits, or 8 with AVX-VNNI.
+/// Rows to be multiplied with others, in 7 bits, or 8 with VNNI.
 pub(crate) struct QuantisedLogits {
     /// `code + key_code`, `[rows, width]`.
     keys: Vec<u8>,

@@ -39,7 +39,7 @@ const LEAST_SHARE: f32 = 1.0 / 65536.0;
 ///
 /// A logit of the scan is off by two roundings, of standard deviations near s·|q|·max_c |k_c − c_c|/(127·√12) and
 /// s·|k − c|·max_c |q_c|/(127·√12): where logits of hundreds compete, that is more than 1, and only what is heavy is right.
-/// Without AVX-VNNI keys have 7 bits, 63 for 127, and where products would not fit in 16 bits both have fewer
+/// Without VNNI keys have 7 bits, 63 for 127, and where products would not fit in 16 bits both have fewer
 /// ([`product_limit`](kernel::product_limit)): on captures a logit is then off by twice as much. A mean that few keys are
 /// near, as that of two far groups of keys, makes these larger; and under a causal mask the first 96 keys are rounded as
 /// they are, so that keys whose common part is many times what they differ by weigh too much or too little beside later

@@ -1,7 +1,7 @@
 //! SIMD levels: availability is a value.
 //!
 //! A [`Level`] can only be made on a CPU that has it, so kernels that take one are safe functions.
-//! pulp's tokens carry the proof; this folder is where instructions live that pulp does not wrap (`vnni.rs`, `f16c.rs`),
+//! pulp's tokens carry the proof; this folder is where instructions live that pulp does not wrap (`vnni.rs`, `vnni512.rs`, `f16c.rs`),
 //! and the only one in the workspace where `unsafe` may be written.
 //!
 //! With the feature `avx512` there is a level more, where one vector holds a whole panel. Kernels that are right at that
@@ -13,6 +13,8 @@ pub(crate) mod quads;
 pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+pub(crate) mod vnni512;
 
 use crate::{Error, Result};
 use pulp::{Scalar, Simd, WithSimd};
@@ -64,7 +66,7 @@ enum Kind {
     #[cfg(target_arch = "x86_64")]
     Vnni(vnni::Vnni),
     #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-    Wide(Wide, Option<vnni::Vnni>),
+    Wide(Wide, Option<vnni512::Vnni512>),
 }
 
 impl Level {
@@ -92,7 +94,7 @@ impl Level {
         }
         #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
         if let Some(wide) = Wide::try_new() {
-            levels.push(Level(Kind::Wide(wide, vnni::Vnni::try_new())));
+            levels.push(Level(Kind::Wide(wide, vnni512::Vnni512::try_new())));
         }
         levels
     }
@@ -130,7 +132,7 @@ impl Level {
         }
     }
 
-    /// The level without AVX-VNNI: its scans have the codes that every CPU takes, so that what they err by here they err by
+    /// The level without VNNI: its scans have the codes that every CPU takes, so that what they err by here they err by
     /// elsewhere.
     #[must_use]
     pub fn with_common_codes(self) -> Self {

@@ -19,7 +19,7 @@ pub(crate) struct Start {
     #[cfg(target_arch = "x86_64")]
     halves: [[i16; 2]; PANEL],
     /// To both together.
-    whole: [i32; PANEL],
+    pub(super) whole: [i32; PANEL],
 }
 
 impl Start {
@@ -41,6 +41,9 @@ pub(crate) trait WithQuads {
 
 /// How a level multiplies bytes.
 pub(crate) trait Quads: Copy {
+    /// Whether one vector holds a whole panel, so that it takes twice as many rows or columns to fill the registers.
+    const WIDE: bool = false;
+
     /// Σ of products of rows with the lanes of a panel, plus both parts of `start`: exact where it fits, whatever partial
     /// sums do. With AVX2 alone elements of rows are at most 127, and it is the sum over the even pairs of columns plus the
     /// first part, and that over the odd pairs plus the second, that have to fit in 16 bits; else the whole in 32.

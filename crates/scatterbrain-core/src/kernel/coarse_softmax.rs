@@ -20,7 +20,7 @@ pub fn coarse_softmax(
 ) {
     let (scores, rest) = scores.as_chunks_mut::<PANEL>();
     assert!(rest.is_empty() && scores.len() == sizes.len(), "scores");
-    level.run(CoarseSoftmax { scores, sizes, running, sized });
+    level.run_wide(CoarseSoftmax { scores, sizes, running, sized });
 }
 
 struct CoarseSoftmax<'a> {
@@ -35,43 +35,57 @@ impl WithSimd for CoarseSoftmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, sizes, running, sized } = self;
+        let mut this = self;
+        if S::F32_LANES == PANEL {
+            this.some_vectors::<S, 1>(simd, 0);
+            return;
+        }
         for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-            let mut moved = false;
-            let bases =
-                [raise(simd, scores, running, pair, &mut moved), raise(simd, scores, running, pair + 1, &mut moved)];
-            weigh(simd, scores, sizes, running, sized, bases, pair);
+            this.some_vectors::<S, 2>(simd, pair);
         }
     }
 }
 
-/// 2^(score − base) and the two sums, for two vectors of lanes.
+impl CoarseSoftmax<'_> {
+    /// V vectors of lanes from `first`.
+    #[inline(always)]
+    fn some_vectors<S: Simd, const V: usize>(&mut self, simd: S, first: usize) {
+        let Self { scores, sizes, running, sized } = self;
+        let mut bases = [simd.splat_f32s(0.0); V];
+        for v in 0..V {
+            bases[v] = raise(simd, scores, running, first + v, &mut false);
+        }
+        weigh(simd, scores, sizes, running, sized, bases, first);
+    }
+}
+
+/// 2^(score − base) and the two sums, for V vectors of lanes.
 #[inline(always)]
-fn weigh<S: Simd>(
+fn weigh<S: Simd, const V: usize>(
     simd: S,
     scores: &mut [[f32; PANEL]],
     sizes: &[f32],
     running: &mut Running,
     sized: &mut [f32; PANEL],
-    bases: [S::f32s; 2],
-    pair: usize,
+    bases: [S::f32s; V],
+    first: usize,
 ) {
-    let mut sums = [simd.splat_f32s(0.0); 2];
+    let mut sums = [simd.splat_f32s(0.0); V];
     let mut sized_sums = sums;
     for (s, size) in scores.iter_mut().zip(sizes) {
         let (s, size) = (S::as_mut_simd_f32s(s).0, simd.splat_f32s(*size));
-        for v in 0..2 {
-            let w = exp2_vector_coarse(simd, simd.sub_f32s(s[pair + v], bases[v]));
-            s[pair + v] = w;
+        for v in 0..V {
+            let w = exp2_vector_coarse(simd, simd.sub_f32s(s[first + v], bases[v]));
+            s[first + v] = w;
             sums[v] = simd.add_f32s(sums[v], w);
             sized_sums[v] = simd.mul_add_e_f32s(w, size, sized_sums[v]);
         }
     }
-    for v in 0..2 {
-        let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[pair + v];
+    for v in 0..V {
+        let sum = &mut S::as_mut_simd_f32s(&mut running.sum).0[first + v];
         *sum = simd.add_f32s(*sum, sums[v]);
-        let rescale = S::as_simd_f32s(&running.rescale).0[pair + v];
-        let sized = &mut S::as_mut_simd_f32s(sized).0[pair + v];
+        let rescale = S::as_simd_f32s(&running.rescale).0[first + v];
+        let sized = &mut S::as_mut_simd_f32s(sized).0[first + v];
         *sized = simd.mul_add_e_f32s(*sized, rescale, sized_sums[v]);
     }
 }

@@ -75,7 +75,7 @@ pub fn code_weights(
     assert!(coding.most <= 127, "seven bits");
     assert_eq!(heavy.len(), weights.len().div_ceil(WORD) * PANEL, "heavy");
     codes.quads.resize(weights.len() / GROUP, [0; PANEL]);
-    level.run(Code { weights, coding, codes, heavy: heavy.as_chunks_mut().0, light });
+    level.run_wide(Code { weights, coding, codes, heavy: heavy.as_chunks_mut().0, light });
 }
 
 struct Code<'a> {
@@ -92,49 +92,53 @@ impl WithSimd for Code<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { weights, coding, codes, heavy, light } = self;
-        for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-            split(simd, weights, coding, pair, &mut codes.quads, heavy, light);
+        if S::F32_LANES == PANEL {
+            split::<S, 1>(simd, weights, coding, 0, &mut codes.quads, heavy, light);
+        } else {
+            for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+                split::<S, 2>(simd, weights, coding, pair, &mut codes.quads, heavy, light);
+            }
         }
         compact(simd, codes, coding.first / GROUP);
     }
 }
 
-/// Two vectors of lanes of what codes are made with.
-struct Steps<S: Simd> {
-    value: [S::f32s; 2],
-    mass: [S::f32s; 2],
+/// V vectors of lanes of what codes are made with.
+struct Steps<S: Simd, const V: usize> {
+    value: [S::f32s; V],
+    mass: [S::f32s; V],
     most: S::f32s,
 }
 
-/// Codes and heavy bits of two vectors of lanes.
+/// Codes and heavy bits of V vectors of lanes from `first`.
 #[inline(always)]
-fn split<S: Simd>(
+fn split<S: Simd, const V: usize>(
     simd: S,
     weights: &[[f32; PANEL]],
     coding: &Coding<'_>,
-    pair: usize,
+    first: usize,
     quads: &mut [CodeQuad],
     heavy: &mut [[u32; PANEL]],
     light: &mut [f32; PANEL],
 ) {
-    let two = |lanes: &[f32; PANEL]| two(simd, lanes, pair);
+    let vectors = |lanes: &[f32; PANEL]| vectors(simd, lanes, first);
     let most = simd.splat_f32s(f32::from(coding.most));
-    let steps = Steps { value: two(coding.value_steps), mass: two(coding.mass_steps), most };
-    let mut sums = two(light);
+    let steps: Steps<S, V> = Steps { value: vectors(coding.value_steps), mass: vectors(coding.mass_steps), most };
+    let mut sums: [_; V] = vectors(light);
     let words = weights.chunks(WORD).zip(coding.scales.chunks(WORD)).zip(quads.chunks_mut(WORD / GROUP));
     for ((at, ((weights, scales), quads)), heavy) in words.enumerate().zip(heavy) {
-        let mut bits = [simd.splat_u32s(0); 2];
+        let mut bits = [simd.splat_u32s(0); V];
         let light_below = light_below(simd, scales, &steps);
         let groups = weights.as_chunks::<GROUP>().0.iter().zip(scales.as_chunks::<GROUP>().0).zip(quads);
         for (group, ((weights, scales), quad)) in groups.enumerate() {
             let fraction = coding.first + at * WORD + group * GROUP;
-            let mut codes = encode::<S, false>(simd, weights, scales, fraction, pair, &steps);
-            let any = simd.or_m32s(
-                simd.greater_than_f32s(codes.top[0], light_below[0]),
-                simd.greater_than_f32s(codes.top[1], light_below[1]),
-            );
+            let mut codes = encode::<S, V, false>(simd, weights, scales, fraction, first, &steps);
+            let mut any = simd.greater_than_f32s(codes.top[0], light_below[0]);
+            for v in 1..V {
+                any = simd.or_m32s(any, simd.greater_than_f32s(codes.top[v], light_below[v]));
+            }
             if simd.first_true_m32s(any) < S::F32_LANES {
-                codes = encode::<S, true>(simd, weights, scales, fraction, pair, &steps);
+                codes = encode::<S, V, true>(simd, weights, scales, fraction, first, &steps);
                 let shift = simd.splat_u32s((group * GROUP) as u32);
                 for (bits, own) in bits.iter_mut().zip(codes.heavy) {
                     *bits = simd.or_u32s(*bits, simd.wrapping_dyn_shl_u32s(own, shift));
@@ -143,20 +147,17 @@ fn split<S: Simd>(
             for (sum, own) in sums.iter_mut().zip(codes.light) {
                 *sum = simd.add_f32s(*sum, own);
             }
-            let quad = S::as_mut_simd_u32s(quad).0;
-            (quad[pair], quad[pair + 1]) = (codes.words[0], codes.words[1]);
+            S::as_mut_simd_u32s(quad).0[first..first + V].copy_from_slice(&codes.words);
         }
-        let heavy = S::as_mut_simd_u32s(heavy).0;
-        (heavy[pair], heavy[pair + 1]) = (bits[0], bits[1]);
+        S::as_mut_simd_u32s(heavy).0[first..first + V].copy_from_slice(&bits);
     }
-    let light = S::as_mut_simd_f32s(light).0;
-    (light[pair], light[pair + 1]) = (sums[0], sums[1]);
+    S::as_mut_simd_f32s(light).0[first..first + V].copy_from_slice(&sums);
 }
 
 /// Weights of keys with these factors that are surely not heavy: up to most / max(scale · value, mass), less what
 /// roundings come to. Where that overflows or nothing bounds it, none or any.
 #[inline(always)]
-fn light_below<S: Simd>(simd: S, scales: &[f32], steps: &Steps<S>) -> [S::f32s; 2] {
+fn light_below<S: Simd, const V: usize>(simd: S, scales: &[f32], steps: &Steps<S, V>) -> [S::f32s; V] {
     let (vectors, tail) = S::as_simd_f32s(scales);
     let mut tops = simd.splat_f32s(tail.iter().copied().fold(0.0, f32::max));
     for scales in vectors {
@@ -164,46 +165,49 @@ fn light_below<S: Simd>(simd: S, scales: &[f32], steps: &Steps<S>) -> [S::f32s; 
     }
     let scale = simd.splat_f32s(simd.reduce_max_f32s(tops));
     let most = simd.mul_f32s(steps.most, simd.splat_f32s(1.0 - 8.0 * f32::EPSILON));
-    let below = |v: usize| simd.div_f32s(most, simd.max_f32s(simd.mul_f32s(scale, steps.value[v]), steps.mass[v]));
-    [below(0), below(1)]
+    let mut below = [most; V];
+    for v in 0..V {
+        below[v] = simd.div_f32s(most, simd.max_f32s(simd.mul_f32s(scale, steps.value[v]), steps.mass[v]));
+    }
+    below
 }
 
+/// V vectors of a row of lanes from `first`.
 #[inline(always)]
-fn two<S: Simd>(_: S, lanes: &[f32; PANEL], pair: usize) -> [S::f32s; 2] {
-    let lanes = S::as_simd_f32s(lanes).0;
-    [lanes[pair], lanes[pair + 1]]
+fn vectors<S: Simd, const V: usize>(_: S, lanes: &[f32; PANEL], first: usize) -> [S::f32s; V] {
+    *S::as_simd_f32s(lanes).0[first..].first_chunk().expect("vectors of a panel")
 }
 
-/// What [`encode`] makes of two vectors of a group's weights.
-struct Encoded<S: Simd> {
-    words: [S::u32s; 2],
-    light: [S::f32s; 2],
+/// What [`encode`] makes of V vectors of a group's weights.
+struct Encoded<S: Simd, const V: usize> {
+    words: [S::u32s; V],
+    light: [S::f32s; V],
     /// A bit for each heavy key.
-    heavy: [S::u32s; 2],
+    heavy: [S::u32s; V],
     /// The largest weight of each lane.
-    top: [S::f32s; 2],
+    top: [S::f32s; V],
 }
 
 /// Codes of a group; without `HEAVY` as if nothing in it were heavy, and nonsense if something is.
 #[inline(always)]
-fn encode<S: Simd, const HEAVY: bool>(
+fn encode<S: Simd, const V: usize, const HEAVY: bool>(
     simd: S,
     weights: &[[f32; PANEL]; GROUP],
     scales: &[f32; GROUP],
+    fraction: usize,
     first: usize,
-    pair: usize,
-    steps: &Steps<S>,
-) -> Encoded<S> {
-    let offsets = offsets(first);
+    steps: &Steps<S, V>,
+) -> Encoded<S, V> {
+    let offsets = offsets(fraction);
     let (round, zero, none) = (simd.splat_f32s(ROUND), simd.splat_f32s(0.0), simd.splat_u32s(0));
     // What shifting leaves of the bits of ROUND.
     let rest = 0u32.wrapping_sub(ROUND.to_bits()).wrapping_sub(ROUND.to_bits() << 8);
-    let mut out = Encoded { words: [simd.splat_u32s(rest); 2], light: [zero; 2], heavy: [none; 2], top: [zero; 2] };
+    let mut out = Encoded { words: [simd.splat_u32s(rest); V], light: [zero; V], heavy: [none; V], top: [zero; V] };
     for o in 0..GROUP {
         let (scale, offset) = (simd.splat_f32s(scales[o]), simd.splat_f32s(offsets[o]));
         let (shift, bit) = (simd.splat_u32s(8 * o as u32), simd.splat_u32s(1 << o));
-        let w = two(simd, &weights[o], pair);
-        for v in 0..2 {
+        let w: [_; V] = vectors(simd, &weights[o], first);
+        for v in 0..V {
             let mut w = w[v];
             out.top[v] = simd.max_f32s(out.top[v], w);
             // In this order: steps times a scale may overflow where the weight is 0.

@@ -24,7 +24,7 @@ const TINY: f32 = f32::from_bits(27 << 23);
 
 /// The limit that [`quantise_rows`] needs for [`super::scan()`] of rows of `cols` columns at a level.
 ///
-/// With AVX-VNNI, whose sums are of 32 bits, infinity, or 0 from 2¹⁷ columns. Else so much that two rows of codes have
+/// With VNNI, whose sums are of 32 bits, infinity, or 0 from 2¹⁷ columns. Else so much that two rows of codes have
 /// products of at most 2¹⁵ − 1 in magnitude over the even and over the odd pairs of columns, by Cauchy and Schwarz, also
 /// after rounding, which moves either half by at most √h/2 if it has h columns: 181 − √h/2, which is 0 from some 262 000
 /// columns.

@@ -11,7 +11,7 @@ use crate::arch::quads::{PanelQuad, Quads, Start, WithQuads};
 use pulp::Simd;
 
 /// The largest code of a key that [`scan()`] takes at a level; it is stored as `code + key_code(level)`, without sign. 127
-/// with AVX-VNNI; else 63, as AVX2 adds two products of bytes in 16 bits, and other levels take the same codes.
+/// with VNNI (AVX-VNNI, or AVX-512's with the feature `avx512`); else 63, as AVX2 adds two products of bytes in 16 bits, and other levels take the same codes.
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};
@@ -88,15 +88,26 @@ struct Scan<'a> {
 impl WithQuads for Scan<'_> {
     #[inline(always)]
     fn run<S: Simd, Q: Quads>(self, simd: S, quads: Q) {
+        let mut scan = self;
+        if Q::WIDE {
+            each_share!(wide scan.out.len(), |at, N| { scan.some_keys::<S, Q, N>(simd, quads, at) });
+        } else {
+            each_share!(scan.out.len(), |at, N| { scan.some_keys::<S, Q, N>(simd, quads, at) });
+        }
+    }
+}
+
+impl Scan<'_> {
+    /// N keys from the one at a place.
+    #[inline(always)]
+    fn some_keys<S: Simd, Q: Quads, const N: usize>(&mut self, simd: S, quads: Q, at: usize) {
         let Self { query, keys, scales, offsets, out } = self;
         let width = query.panel.len();
-        each_share!(out.len(), |at, N| {
-            let rows = apart(std::array::from_fn::<_, N, _>(|o| &keys[(at + o) * width..][..width]));
-            let sums = quads.dots(&query.panel, rows, &query.start);
-            let scales: &[f32; N] = scales[at..].first_chunk().expect("scales of the keys");
-            let out: &mut [_; N] = out[at..].first_chunk_mut().expect("scores of the keys");
-            scale::<S, N>(simd, &sums, [&query.scales, offsets], scales, out);
-        });
+        let rows = apart(std::array::from_fn::<_, N, _>(|o| &keys[(at + o) * width..][..width]));
+        let sums = quads.dots(&query.panel, rows, &query.start);
+        let scales: &[f32; N] = scales[at..].first_chunk().expect("scales of the keys");
+        let out: &mut [_; N] = out[at..].first_chunk_mut().expect("scores of the keys");
+        scale::<S, N>(simd, &sums, [&query.scales, offsets], scales, out);
     }
 }
 

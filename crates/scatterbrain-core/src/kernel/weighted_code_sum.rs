@@ -5,7 +5,7 @@
 
 use super::{PANEL, WeightCodes};
 use crate::Level;
-use crate::arch::quads::{Quads, WithQuads};
+use crate::arch::quads::{CodeQuad, Quads, WithQuads};
 use pulp::{Simd, WithSimd};
 
 /// Sums over so many keys fit in 32 bits, whatever their codes and rows are.
@@ -106,11 +106,25 @@ impl<'a> WeightedCodeSum<'a> {
             let (run, run_places);
             (run, codes) = codes.split_at(quads.fitting(codes));
             (run_places, places) = places.split_at(run.len());
-            each_share!(acc.len(), |at, N| {
-                let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
-                let rows = run_places.iter().map(move |&place| row(place as usize));
-                quads.weigh(run, rows.map(|four| four[at..].first_chunk().expect("columns of four rows")), acc);
-            });
+            let rows = run_places.iter().map(move |&place| row(place as usize));
+            if Q::WIDE {
+                each_share!(wide acc.len(), |at, N| { some_columns::<Q, N>(quads, run, rows.clone(), at, acc) });
+            } else {
+                each_share!(acc.len(), |at, N| { some_columns::<Q, N>(quads, run, rows.clone(), at, acc) });
+            }
         }
     }
+}
+
+/// N columns from the one at a place.
+#[inline(always)]
+fn some_columns<'a, Q: Quads, const N: usize>(
+    quads: Q,
+    codes: &[CodeQuad],
+    rows: impl Iterator<Item = &'a [[i8; 4]]>,
+    at: usize,
+    acc: &mut [[i32; PANEL]],
+) {
+    let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
+    quads.weigh(codes, rows.map(|four| four[at..].first_chunk().expect("columns of four rows")), acc);
 }
