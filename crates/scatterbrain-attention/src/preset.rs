@@ -155,8 +155,8 @@ impl Preset {
         !matches!(self, Preset::Exact | Preset::Uniform | Preset::Linear | Preset::Int8 | Preset::Int8Scores)
     }
 
-    /// Samples the method's hashes and projections. The method takes any mask: windows hold the last keys under a causal one
-    /// and else those around a row ([`LocalSupport`]).
+    /// Samples the method's hashes and projections. The method takes any mask: windows hold the last keys where later ones are
+    /// hidden, and else those around a row ([`LocalSupport`]).
     ///
     /// # Errors
     /// A budget or head dimension of 0. A call with fewer keys than the budget is refused by

@@ -1,23 +1,29 @@
 //! The window that fits the mask.
 
 use crate::WindowSupport;
-use scatterbrain_core::Result;
 use scatterbrain_core::tile::{Causality, Head, Select, Support};
+use scatterbrain_core::{HeadMask, Result, WindowAlign};
+use serde::{Deserialize, Serialize};
 
-/// A window of `budget` keys of which none is hidden by causality: the last ones up to the position under a causal mask
-/// ([`WindowSupport::last`]), else those around it ([`WindowSupport::around`]). And the first `sinks` keys.
+/// A window of as many keys that a row may see: the last ones up to its position ([`WindowSupport::last`]) where a causal mask,
+/// or a window of none to the right, hides all later ones; else those around it ([`WindowSupport::around`]). And the first
+/// `sinks` keys.
 ///
-/// Around the position half of a causal row's window would lie behind it, where nothing may be seen.
+/// Around the position half of a causal row's window would lie behind it, where nothing may be seen. Boolean masks are not
+/// looked at.
 ///
 /// ```
 /// use scatterbrain_blocks::LocalSupport;
 /// let near = LocalSupport::new(60)?.with_sinks(4); // 64 keys a row
 /// # Ok::<(), scatterbrain_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSupport {
-    around: WindowSupport,
-    last: WindowSupport,
+    /// Keys of the window.
+    keys: usize,
+    /// How many of the first keys are exact as well.
+    #[serde(default)]
+    sinks: usize,
 }
 
 impl LocalSupport {
@@ -26,19 +32,27 @@ impl LocalSupport {
     /// # Errors
     /// A budget of 0.
     pub fn new(budget: usize) -> Result<Self> {
-        Ok(Self { around: WindowSupport::around(budget)?, last: WindowSupport::last(budget)? })
+        WindowSupport::around(budget)?;
+        Ok(Self { keys: budget, sinks: 0 })
     }
 
     /// The same window, and the first `sinks` keys.
     #[must_use]
-    pub fn with_sinks(self, sinks: usize) -> Self {
-        Self { around: self.around.with_sinks(sinks), last: self.last.with_sinks(sinks) }
+    pub fn with_sinks(mut self, sinks: usize) -> Self {
+        self.sinks = sinks;
+        self
     }
+}
+
+/// Whether no row sees a key behind its position.
+fn hides_later(mask: &HeadMask<'_>) -> bool {
+    mask.is_causal() || mask.window().is_some_and(|w| w.right == 0 && w.align == WindowAlign::End)
 }
 
 impl Support for LocalSupport {
     fn prepare<'a>(&'a self, head: &Head<'a>) -> Result<Box<dyn Select + 'a>> {
-        if head.mask.is_causal() { self.last.prepare(head) } else { self.around.prepare(head) }
+        let window = if hides_later(head.mask) { WindowSupport::last } else { WindowSupport::around };
+        Ok(Box::new(window(self.keys)?.with_sinks(self.sinks)))
     }
 
     fn causality(&self) -> Causality {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Units that a query may spend.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Budget {
     /// So many, whatever the number of keys.
     Units(usize),
@@ -77,7 +78,7 @@ impl ScatterbrainAttention {
         Self::new(Method::planned(plan))
     }
 
-    /// A method by name, sampled for the columns and the causality of the calls that come. Where a call has fewer keys
+    /// A method by name, sampled for the columns of the calls that come. Where a call has fewer keys
     /// than the budget has units, it is exact.
     ///
     /// # Errors

@@ -216,8 +216,10 @@ impl<'a> Call<'a> {
 
     /// Ranges of all heads; the extents are kept, a group at a time.
     pub(crate) fn check_ranges(&self, grown: bool) -> Result<Vec<GroupExtent>> {
-        let groups = self.sizes.batch * self.sizes.kv_heads;
-        (0..groups).into_par_iter().map(|index| self.check_group(index, grown)).collect()
+        let groups = 0..self.sizes.batch * self.sizes.kv_heads;
+        // The first error, whichever thread is first to find one.
+        let checked: Vec<Result<_>> = groups.into_par_iter().map(|index| self.check_group(index, grown)).collect();
+        checked.into_iter().collect()
     }
 
     /// Ranges of the query heads that share one key/value head, before anything of theirs is written.

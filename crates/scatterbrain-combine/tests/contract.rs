@@ -365,18 +365,29 @@ fn errors_name_the_argument() {
     assert!(Method::exact().with_budget(0, 0).is_err());
 }
 
-/// Nothing of the heads that share the keys; others may have been written.
 #[test]
-fn overflow_is_a_typed_error_and_writes_nothing() {
-    let data: Vec<f32> = [3e19, 0.5].into_iter().flat_map(|x| [x; 8]).collect();
-    for (background, heads) in (0..BACKGROUNDS).flat_map(|background| [(background, 1), (background, 2)]) {
-        let tensor = Tensor::f32("x", &data[..heads * 8], [1, heads, 2, 4]).unwrap();
+fn overflow_is_a_typed_error_and_nothing_of_its_group_is_written() {
+    let (small, big) = ([0.5f32; 8], [3e19f32; 8]);
+    for background in 0..BACKGROUNDS {
         let method = Case { d: 4, ..Case::plain() }.method(0, background);
-        let mut output = vec![7.0; heads * 8];
-        let result =
-            attend_into(&tensor, &tensor, &tensor, &Mask::default(), &method, &Options::default(), &mut output, None);
-        assert!(matches!(result, Err(Error::Overflow { .. })), "{result:?}");
-        assert_eq!(output[..8], [7.0; 8]);
+        let call = |query: &[f32], key: &[f32]| {
+            let tensor = |x| Tensor::f32("x", x, [1, x.len() / 8, 2, 4]).unwrap();
+            let (query, key) = (tensor(query), tensor(key));
+            let mut output = vec![7.0; query.shape()[1] * 8];
+            let options = Options::default();
+            let result = attend_into(&query, &key, &key, &Mask::default(), &method, &options, &mut output, None);
+            (result.expect_err("an overflow"), output)
+        };
+        // Of three heads with one key head the last one's queries are too large, or the keys of all.
+        for (query, key) in [([small, small, big].concat(), small), ([small; 3].concat(), big)] {
+            let (error, output) = call(&query, &key);
+            assert!(matches!(error, Error::Overflow { .. }), "{error}");
+            assert!(output.iter().all(|&x| x == 7.0), "{output:?}");
+        }
+        // Of several groups the first one's error is reported, whichever is found first.
+        let all = [small, small, small, small, big, [6e19; 8]].concat();
+        let pool = ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        assert_eq!(pool.install(|| call(&all, &all)).0, call(&big, &big).0);
     }
 }
 

@@ -22,6 +22,11 @@ fn naive_codes(row: &[f32], most: f64, sixteen: bool) -> (Vec<f64>, f64) {
     (row.iter().map(|x| f64::from(*x) / largest * steps).collect(), largest / steps)
 }
 
+/// Those of this CPU, and each with the codes that every CPU takes.
+fn levels() -> impl Iterator<Item = Level> {
+    Level::available().into_iter().flat_map(|level| [level, level.with_common_codes()])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -54,7 +59,7 @@ proptest! {
         let (query, key) = (draw(lanes), draw(keys.max(1)));
         let width = cols.next_multiple_of(kernel::QUAD);
         let mut before: [Option<(Vec<i8>, Vec<u32>)>; 2] = [None, None];
-        for level in Level::available() {
+        for level in levels() {
             let (most_of_keys, sixteen) = (kernel::key_code(level), kernel::key_code(level) == 63);
             let limit = kernel::product_limit(level, cols);
             let quantise = |rows: &[f32], most: i8| {
@@ -105,7 +110,7 @@ proptest! {
 #[test]
 fn rows_of_all_magnitudes_have_finite_scores() {
     let sizes = [f32::MAX, 1e38, 1.0, 1e-38, 1e-42, 1e-44, 1e-45, 0.0];
-    for level in Level::available() {
+    for level in levels() {
         let quantise = |size: f32, most: i8| {
             let (mut codes, mut scale) = ([9; 64], [f32::NAN]);
             let row = [size; 64];
@@ -125,7 +130,7 @@ fn rows_of_all_magnitudes_have_finite_scores() {
     }
     // Where steps are less than one, a scale is more than the largest number of its row.
     let row = vec![f32::MAX; 120_000];
-    for level in Level::available() {
+    for level in levels() {
         let (mut codes, mut scale) = (vec![9; row.len()], [f32::NAN]);
         let limit = kernel::product_limit(level, row.len());
         let rows = Matrix::new("row", &row, 1, row.len()).unwrap();
@@ -170,7 +175,7 @@ fn sums_over_as_many_keys_as_promised_fit() {
     let (weights, rows) = (vec![1.0; keys * PANEL], kernel::CodeRows::new(Level::detect(), &vec![-127; keys], 1, 1));
     let mut codes = kernel::WeightCodes::default();
     let mut heavy = vec![0; keys.div_ceil(kernel::WORD) * PANEL];
-    for level in Level::available() {
+    for level in levels() {
         kernel::code_weights(level, &weights, &coding, &mut codes, &mut heavy, &mut [0.0; PANEL]);
         let mut acc = [0; PANEL];
         kernel::weighted_code_sum(level, &codes, &rows, &mut acc);
@@ -182,7 +187,7 @@ fn sums_over_as_many_keys_as_promised_fit() {
 fn partial_sums_may_exceed_sixteen_bits() {
     // With keys of seven bits the sums are at 8·126·127 each after half of the columns; in the end at most at 63·127.
     let query = [127i8; 32];
-    for level in Level::available() {
+    for level in levels() {
         let most = kernel::key_code(level) as u8;
         let mut key = [[2 * most; 16], [0; 16]].concat();
         key[31] = most;
@@ -214,7 +219,7 @@ proptest! {
         let coding = kernel::Coding { first, scales: &scales, value_steps: &value_steps, mass_steps: &mass_steps, most };
         let steps = |j: usize, r: usize| weights[j * PANEL + r] * scales[j] * value_steps[r];
         let is_heavy = |j: usize, r: usize| steps(j, r).max(weights[j * PANEL + r] * mass_steps[r]) > f32::from(most);
-        for level in Level::available() {
+        for level in levels() {
             let (mut codes, mut heavy, mut light) = (kernel::WeightCodes::default(), vec![7; keys.div_ceil(32) * PANEL], [1.0; PANEL]);
             kernel::code_weights(level, &weights, &coding, &mut codes, &mut heavy, &mut light);
             let mut identity = vec![0i8; (first + keys) * keys];
@@ -264,7 +269,7 @@ proptest! {
     fn coarse_softmax_is_softmax_in_lower_precision(keys in 1usize..40, calls in 1usize..4, spread in 0.0f32..60.0, seed in any::<u64>()) {
         let mut rng = Seed(seed).stream(0);
         let sizes: Vec<f32> = rng.normals(keys).iter().map(|x| x.abs()).collect();
-        for level in Level::available() {
+        for level in levels() {
             let (mut running, mut fine, mut sized) = (Running::default(), Running::default(), [0.0; PANEL]);
             let mut want_sized = [0.0f64; PANEL];
             for _ in 0..calls {

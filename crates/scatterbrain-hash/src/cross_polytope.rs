@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What turns the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Rotation {
     /// A matrix of independent standard normals, as in the analysis of the paper.
     Gaussian,

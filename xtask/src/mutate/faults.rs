@@ -288,6 +288,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "            if cost < 0.0 {\n",
     ),
     fault(
+        "windows-behind-causal-rows",
+        BLOCKS,
+        "crates/scatterbrain-blocks/src/local.rs",
+        "mask.is_causal() || mask.window()",
+        "mask.window()",
+    ),
+    fault(
         "looks-that-nothing-pays",
         COMBINE,
         "crates/scatterbrain-combine/src/plan/planner.rs",

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use proptest::prelude::*;
-use scatterbrain_blocks::{BlockShape, Full, Layout, TopK, Union, WindowSupport, to_dense_mask};
+use scatterbrain_blocks::{BlockShape, Full, Layout, LocalSupport, TopK, Union, WindowSupport, to_dense_mask};
 use scatterbrain_combine::{
     ClusteredSupport, HashSupport, InvertedFileSupport, Method, QuantisedTopK, ReformerSupport, ScanBackground,
     SmyrfSupport, SortedLshSupport,
@@ -19,7 +19,7 @@ use scatterbrain_oracle::{Estimate, Problem, Weights, background, combine, spars
 use std::sync::Arc;
 
 /// Supports 0..SUPPORTS; the first is none.
-pub const SUPPORTS: usize = 15;
+pub const SUPPORTS: usize = 16;
 /// The support of all keys.
 pub const FULL: usize = 9;
 /// Backgrounds 0..BACKGROUNDS; the first is none.
@@ -187,6 +187,7 @@ impl Case {
                 Arc::new(Union::new(parts.to_vec()).unwrap())
             }
             14 => Arc::new(InvertedFileSupport::new(9.min(self.m)).unwrap().with_clusters(6).unwrap()),
+            15 => Arc::new(LocalSupport::new(11).unwrap().with_sinks(2)),
             _ => Arc::new(Full),
         })
     }

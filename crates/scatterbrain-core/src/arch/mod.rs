@@ -5,7 +5,7 @@
 //! and the only one in the workspace where `unsafe` may be written.
 //!
 //! With the feature `avx512` there is a level more, where one vector holds a whole panel. Kernels that are right at that
-//! width ask for it (`run_wide`); all others run there with AVX2, which it contains.
+//! width ask for it (`run_wide`), and those of bytes get it (`run_quads`); all others run there with AVX2, which it contains.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod f16c;

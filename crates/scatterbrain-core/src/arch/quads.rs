@@ -33,7 +33,7 @@ impl Start {
     }
 }
 
-/// An operation that needs [`Quads`] beside pulp's vectors.
+/// An operation that needs [`Quads`] beside pulp's vectors, of which one may be a whole panel.
 pub(crate) trait WithQuads {
     /// Runs at a level.
     fn run<S: Simd, Q: Quads>(self, simd: S, quads: Q);

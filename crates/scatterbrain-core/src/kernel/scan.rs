@@ -1,6 +1,6 @@
 //! Approximate scores of a panel of quantised queries with quantised keys.
 //!
-//! Micro-kernel: up to six keys × sixteen queries, four columns a step, as in [`super::product()`]; four bytes of a key
+//! Micro-kernel: up to six keys × sixteen queries, or twelve where one vector is a whole panel, four columns a step, as in [`super::product()`]; four bytes of a key
 //! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores of the same
 //! codes without offsets are the same to the bit at every level that takes these codes.
 
