@@ -11,7 +11,9 @@ fn main() -> Result<(), scatterbrain_attention::Error> {
     let repeats = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(7);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     println!("n      d    mask     exact      measured predicted configuration");
-    for (n, d, causal) in [(512, 64, false), (1500, 64, false), (4096, 64, true), (1024, 32, true), (4096, 128, true)] {
+    for (n, d, causal) in
+        [(512, 64, false), (1500, 64, false), (4096, 64, true), (1024, 32, true), (2000, 16, true), (4096, 128, true)]
+    {
         let mask = Mask { causal, ..Mask::default() };
         let data = Seed(1).stream(0).normals(n * d);
         let x = Tensor::f32("input", &data, [1, 1, n, d])?;

@@ -18,8 +18,8 @@
 //! `benches/record`, fitted by eye to what `cargo run --release --example plan_costs` of `scatterbrain-attention` prints,
 //! and the union to captures of SmolLM2 and Whisper; only ratios matter. Trials of a plan cost besides: rows far from each
 //! other take SCATTERED times as long, APART times where they are exact, those with a tile of their own ALONE more, and a trial
-//! BEGUN. These, what is set up (QUANTISE, SUM, MEMBER, KMEANS) and a look at every number (CHECK) were fitted to timed
-//! trials on another machine, in times of its exact attention.
+//! BEGUN. These, narrow heads (NARROW), what is set up (QUANTISE, SUM, MEMBER, KMEANS) and a look at every number (CHECK) were
+//! fitted to timed trials on another machine, in times of its exact attention.
 
 use super::Config;
 use super::config::MASS_SAMPLES;
@@ -102,6 +102,10 @@ const ALONE: f64 = 2000.0;
 const BEGUN: f64 = 16_000.0;
 const BLOCKS_BEGUN: f64 = 35_000.0;
 const MEMBER: f64 = 33.0;
+/// How many times as long as counted rows of trials of narrow heads take, of fewer columns in keys and values together: a pair is
+/// so cheap there that what is not counted by pair shows.
+const NARROW: f64 = 1.2;
+const NARROW_COLUMNS: usize = 48;
 
 impl Shape {
     pub(crate) fn new(n: usize, m: usize, d: usize, d_v: usize, mask: &Mask<'_>) -> Self {
@@ -227,7 +231,8 @@ pub(crate) fn trial(config: Config, shape: &Shape, rows: usize, prepared: bool) 
         (false, 0) => BEGUN,
         (false, _) => BEGUN + BLOCKS_BEGUN,
     };
-    begun + setup + scattered * of_all * rows as f64 / shape.n as f64
+    let narrow = if shape.d + shape.d_v < NARROW_COLUMNS { NARROW } else { 1.0 };
+    begun + setup + narrow * scattered * of_all * rows as f64 / shape.n as f64
 }
 
 /// [`trial`] that goes through all rows, whatever they err by. Those for an error mostly stop before, and without a mask what
