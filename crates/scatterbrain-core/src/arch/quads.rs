@@ -2,9 +2,13 @@
 //! through tokens. With AVX2 alone sums are 16-bit and wrap around, else 32-bit; where the first fit, both are the same.
 
 use crate::kernel::PANEL;
+#[cfg(target_arch = "x86_64")]
+use pulp::bytemuck::Pod;
 use pulp::{Simd, WithSimd};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::__m256i;
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+use std::arch::x86_64::__m512i;
 
 /// Four columns of the sixteen lanes of a panel.
 pub(crate) type PanelQuad = [[i8; 4]; PANEL];
@@ -19,7 +23,7 @@ pub(crate) struct Start {
     #[cfg(target_arch = "x86_64")]
     halves: [[i16; 2]; PANEL],
     /// To both together.
-    pub(super) whole: [i32; PANEL],
+    whole: [i32; PANEL],
 }
 
 impl Start {
@@ -111,33 +115,41 @@ impl Quads for Plain {
 
 /// A panel's sixteen words in two vectors.
 #[cfg(target_arch = "x86_64")]
-type Words = [__m256i; 2];
+type Pair = [__m256i; 2];
 
 /// What of [`Quads`] differs between the instruction sets of x86.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait Fours: Copy {
+    /// A panel's sixteen words.
+    type Words: Pod;
+
+    /// As [`Quads::WIDE`].
+    const WIDE: bool = false;
+
     /// As [`Quads::fitting`].
     fn fitting(self, codes: &[CodeQuad]) -> usize;
 
     /// What sums of products of a lane start from.
-    fn start(self, start: &Start) -> Words;
+    fn start(self, start: &Start) -> Self::Words;
 
     /// Adds the products of four bytes to each word's sum; those of `codes` are without sign, and at most 127 where sums
     /// are of 16 bits.
-    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i;
+    fn add(self, sum: Self::Words, codes: Self::Words, signed: Self::Words) -> Self::Words;
 
     /// The sums in 32 bits.
-    fn whole(self, sum: __m256i) -> __m256i;
+    fn whole(self, sum: Self::Words) -> Self::Words;
 
     /// Four bytes in every word.
-    fn everywhere(self, four: [u8; 4]) -> __m256i;
+    fn everywhere(self, four: [u8; 4]) -> Self::Words;
 
     /// In 32 bits.
-    fn add_words(self, a: __m256i, b: __m256i) -> __m256i;
+    fn add_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
 }
 
 #[cfg(target_arch = "x86_64")]
 impl<F: Fours> Quads for F {
+    const WIDE: bool = F::WIDE;
+
     #[inline(always)]
     fn fitting(self, codes: &[CodeQuad]) -> usize {
         Fours::fitting(self, codes)
@@ -148,16 +160,15 @@ impl<F: Fours> Quads for F {
         let mut sums = [self.start(start); N];
         let rows: [&[[u8; 4]]; N] = std::array::from_fn(|o| &rows[o][..panel.len()]);
         for (at, lanes) in panel.iter().enumerate() {
-            let lanes: Words = pulp::cast(*lanes);
+            let lanes: F::Words = pulp::cast(*lanes);
             for (sum, row) in sums.iter_mut().zip(&rows) {
-                let row = self.everywhere(row[at]);
-                *sum = [self.add(sum[0], row, lanes[0]), self.add(sum[1], row, lanes[1])];
+                *sum = self.add(*sum, self.everywhere(row[at]), lanes);
             }
         }
         let mut out = [[0; PANEL]; N];
         // A plain loop: `map` would be a call without the instruction set.
         for (out, sum) in out.iter_mut().zip(sums) {
-            *out = pulp::cast([self.whole(sum[0]), self.whole(sum[1])]);
+            *out = pulp::cast(self.whole(sum));
         }
         out
     }
@@ -170,18 +181,15 @@ impl<F: Fours> Quads for F {
         rows: impl Iterator<Item = &'a [[i8; 4]; N]>,
         sums: &mut [[i32; PANEL]; N],
     ) {
-        let mut own = [[self.everywhere([0; 4]); 2]; N];
+        let mut own = [self.everywhere([0; 4]); N];
         for (codes, four) in codes.iter().zip(rows) {
-            let lanes: Words = pulp::cast(*codes);
+            let lanes: F::Words = pulp::cast(*codes);
             for (sum, four) in own.iter_mut().zip(four) {
-                let row = self.everywhere(four.map(|x| x as u8));
-                *sum = [self.add(sum[0], lanes[0], row), self.add(sum[1], lanes[1], row)];
+                *sum = self.add(*sum, lanes, self.everywhere(four.map(|x| x as u8)));
             }
         }
         for (sum, own) in sums.iter_mut().zip(own) {
-            let before: Words = pulp::cast(*sum);
-            let join = |at: usize| self.add_words(before[at], self.whole(own[at]));
-            *sum = pulp::cast([join(0), join(1)]);
+            *sum = pulp::cast(self.add_words(pulp::cast(*sum), self.whole(own)));
         }
     }
 }
@@ -189,14 +197,15 @@ impl<F: Fours> Quads for F {
 /// Sums of even and of odd pairs in the halves of 32 bits. A pair comes to at most 2·127·128, which does not saturate.
 #[cfg(target_arch = "x86_64")]
 impl Fours for pulp::x86::V3 {
+    type Words = Pair;
+
     /// Sums of codes over even and over odd pairs are kept under [`CODE_SUM`]. A group by itself always fits.
     #[inline(always)]
     fn fitting(self, codes: &[CodeQuad]) -> usize {
-        let (ones, most) = (self.avx._mm256_set1_epi8(1), self.avx._mm256_set1_epi16(CODE_SUM));
-        let mut sums = [self.everywhere([0; 4]); 2];
+        let (ones, most) = ([self.avx._mm256_set1_epi8(1); 2], self.avx._mm256_set1_epi16(CODE_SUM));
+        let mut sums = self.everywhere([0; 4]);
         for (at, codes) in codes.iter().enumerate() {
-            let lanes: Words = pulp::cast(*codes);
-            sums = [self.add(sums[0], lanes[0], ones), self.add(sums[1], lanes[1], ones)];
+            sums = self.add(sums, pulp::cast(*codes), ones);
             let top = self.avx2._mm256_max_epi16(sums[0], sums[1]);
             if self.avx2._mm256_movemask_epi8(self.avx2._mm256_cmpgt_epi16(top, most)) != 0 {
                 return at.max(1);
@@ -206,62 +215,104 @@ impl Fours for pulp::x86::V3 {
     }
 
     #[inline(always)]
-    fn start(self, start: &Start) -> Words {
+    fn start(self, start: &Start) -> Pair {
         pulp::cast(start.halves)
     }
 
     #[inline(always)]
-    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i {
-        self.avx2._mm256_add_epi16(sum, self.avx2._mm256_maddubs_epi16(codes, signed))
+    fn add(self, sum: Pair, codes: Pair, signed: Pair) -> Pair {
+        let add = |v: usize| self.avx2._mm256_add_epi16(sum[v], self.avx2._mm256_maddubs_epi16(codes[v], signed[v]));
+        [add(0), add(1)]
     }
 
     #[inline(always)]
-    fn whole(self, sum: __m256i) -> __m256i {
-        self.avx2._mm256_madd_epi16(sum, self.avx._mm256_set1_epi16(1))
+    fn whole(self, sum: Pair) -> Pair {
+        let ones = self.avx._mm256_set1_epi16(1);
+        [self.avx2._mm256_madd_epi16(sum[0], ones), self.avx2._mm256_madd_epi16(sum[1], ones)]
     }
 
     #[inline(always)]
-    fn everywhere(self, four: [u8; 4]) -> __m256i {
-        self.avx._mm256_set1_epi32(i32::from_le_bytes(four))
+    fn everywhere(self, four: [u8; 4]) -> Pair {
+        [self.avx._mm256_set1_epi32(i32::from_le_bytes(four)); 2]
     }
 
     #[inline(always)]
-    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
-        self.avx2._mm256_add_epi32(a, b)
+    fn add_words(self, a: Pair, b: Pair) -> Pair {
+        [self.avx2._mm256_add_epi32(a[0], b[0]), self.avx2._mm256_add_epi32(a[1], b[1])]
     }
 }
 
 /// Sums of fours in 32 bits.
 #[cfg(target_arch = "x86_64")]
 impl Fours for super::vnni::Vnni {
+    type Words = Pair;
+
     #[inline(always)]
     fn fitting(self, codes: &[CodeQuad]) -> usize {
         codes.len()
     }
 
     #[inline(always)]
-    fn start(self, start: &Start) -> Words {
+    fn start(self, start: &Start) -> Pair {
         pulp::cast(start.whole)
     }
 
     #[inline(always)]
-    fn add(self, sum: __m256i, codes: __m256i, signed: __m256i) -> __m256i {
-        self.add_products(sum, codes, signed)
+    fn add(self, sum: Pair, codes: Pair, signed: Pair) -> Pair {
+        [self.add_products(sum[0], codes[0], signed[0]), self.add_products(sum[1], codes[1], signed[1])]
     }
 
     #[inline(always)]
-    fn whole(self, sum: __m256i) -> __m256i {
+    fn whole(self, sum: Pair) -> Pair {
         sum
     }
 
     #[inline(always)]
-    fn everywhere(self, four: [u8; 4]) -> __m256i {
+    fn everywhere(self, four: [u8; 4]) -> Pair {
         self.avx2().everywhere(four)
     }
 
     #[inline(always)]
-    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+    fn add_words(self, a: Pair, b: Pair) -> Pair {
         self.avx2().add_words(a, b)
+    }
+}
+
+/// Sums of fours in 32 bits, a panel in one vector.
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+impl Fours for super::vnni512::Vnni512 {
+    type Words = __m512i;
+
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn fitting(self, codes: &[CodeQuad]) -> usize {
+        codes.len()
+    }
+
+    #[inline(always)]
+    fn start(self, start: &Start) -> __m512i {
+        pulp::cast(start.whole)
+    }
+
+    #[inline(always)]
+    fn add(self, sum: __m512i, codes: __m512i, signed: __m512i) -> __m512i {
+        self.add_products(sum, codes, signed)
+    }
+
+    #[inline(always)]
+    fn whole(self, sum: __m512i) -> __m512i {
+        sum
+    }
+
+    #[inline(always)]
+    fn everywhere(self, four: [u8; 4]) -> __m512i {
+        self.avx512().avx512f._mm512_set1_epi32(i32::from_le_bytes(four))
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
+        self.avx512().avx512f._mm512_add_epi32(a, b)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Approximate scores of a panel of quantised queries with quantised keys.
 //!
-//! Micro-kernel: up to six keys × sixteen queries, or twelve where one vector is a whole panel, four columns a step, as in [`super::product()`]; four bytes of a key
-//! are broadcast. Integer arithmetic is exact, and the two factors are applied in one order, so that scores of the same
-//! codes without offsets are the same to the bit at every level that takes these codes.
+//! Micro-kernel: up to six keys × sixteen queries, or twelve where one vector is a whole panel, four columns a step, as in
+//! [`super::product()`]; four bytes of a key are broadcast. Integer arithmetic is exact, and the two factors are applied in
+//! one order, so that scores of the same codes without offsets are the same to the bit at every level that takes these
+//! codes.
 
 use super::product::apart;
 use super::{PANEL, QUAD};
@@ -11,7 +12,8 @@ use crate::arch::quads::{PanelQuad, Quads, Start, WithQuads};
 use pulp::Simd;
 
 /// The largest code of a key that [`scan()`] takes at a level; it is stored as `code + key_code(level)`, without sign. 127
-/// with VNNI (AVX-VNNI, or AVX-512's with the feature `avx512`); else 63, as AVX2 adds two products of bytes in 16 bits, and other levels take the same codes.
+/// with VNNI (AVX-VNNI, or AVX-512's with the feature `avx512`); else 63, as AVX2 adds two products of bytes in 16 bits, and
+/// other levels take the same codes.
 ///
 /// ```
 /// use scatterbrain_core::{Level, kernel};

@@ -1,7 +1,7 @@
 //! Weighted sum of rows in bytes: `acc[c][r] += Σ_j code[j][r] · row_j[c]`, exactly.
 //!
-//! Micro-kernel: up to six columns × sixteen lanes, or twelve where one vector is a whole panel, four rows a step, over runs of groups that cannot exceed 16 bits
-//! where sums are no wider.
+//! Micro-kernel: up to six columns × sixteen lanes, or twelve where one vector is a whole panel, four rows a step, over runs
+//! of groups that cannot exceed 16 bits where sums are no wider.
 
 use super::{PANEL, WeightCodes};
 use crate::Level;
