@@ -189,8 +189,8 @@ impl<'a> Call<'a> {
         let grown = parts.iter().any(|p| p.background.is_some());
         let Sizes { n, d_v, .. } = self.sizes;
         let group = self.group_size();
-        // Ranges of a group right before it is computed with, while its rows are in a cache: a twentieth of the time of methods
-        // that read each row a few times.
+        // Ranges of a group right before it is computed with, while its rows are in a cache: up to a twentieth of the time of
+        // methods that read each row a few times.
         let run = |g, output, lse| self.group(g, &self.check_group(g, grown)?, parts, output, lse);
         let outputs = output.par_chunks_mut(group * n * d_v);
         let groups: Vec<Result<Vec<(HeadReport, Duration)>>> = match lse {
