@@ -290,14 +290,18 @@ impl Planner<'_> {
 
     /// Whether there is effort for a trial of every head.
     fn may_try(&self) -> bool {
+        let trial: fn(Config, &Shape, usize, bool) -> f64 = match self.request {
+            Request::Error(_) => cost::trial,
+            Request::Units(_) | Request::Time(_) => cost::whole_trial,
+        };
         let first = match self.request {
             // Of narrow heads no scan is faster than exact attention.
             Request::Error(_) => Some(SCAN).filter(|&scan| self.least_cost(scan) < WORTH),
             Request::Units(_) | Request::Time(_) => self.first(),
         };
         first.is_none_or(|first| {
-            let once = self.shared(first) / self.call.group_size() as f64;
-            self.trial(Config::Exact) + once + self.trial(first) <= self.effort
+            let [fresh, again] = [false, true].map(|prepared| trial(first, &self.shape, self.rows, prepared));
+            self.trial(Config::Exact) + (fresh - again) / self.call.group_size() as f64 + again <= self.effort
         })
     }
 
@@ -539,6 +543,29 @@ mod tests {
     fn figures_have_six_digits() {
         assert_eq!([1.0 / 3.0, 0.012_990_151_96, 1e-300].map(short), [0.333_333, 0.012_990_2, 1e-300]);
         assert_eq!([0.0, 1.0, 0.05, f64::INFINITY].map(short), [0.0, 1.0, 0.05, f64::INFINITY]);
+    }
+
+    /// Of one head without a mask, which pays all by itself.
+    #[test]
+    fn what_is_always_tried_is_within_the_effort() {
+        let data = Seed(1).stream(0).normals(2000 * 16);
+        for n in (500..=2000).step_by(100) {
+            let x = Tensor::f32("input", &data[..n * 16], [1, 1, n, 16]).unwrap();
+            let (mask, request) = (Mask::default(), Request::Time(0.7));
+            let call = Call::new(&x, &x, &x, &mask, &Options::default()).unwrap();
+            let shape = Shape::new(n, n, 16, 16, &mask);
+            let (families, effort) = (families(request, &shape), 0.1 * cost::exact(&shape));
+            let mut planner =
+                Planner { call: &call, request, shape, families, rows: 48, seed: Seed(0), effort, margin: 1.0 };
+            planner.afford_rows();
+            let first = planner.first().unwrap();
+            let spent = planner.trial(Config::Exact) + cost::whole_trial(first, &shape, planner.rows, false);
+            assert!(planner.rows == 0 || spent <= effort, "{n} {} {first:?} {spent} {effort}", planner.rows);
+            // Nothing is looked at where a panel is too dear, and something where it is not.
+            let panel =
+                cost::trial(Config::Exact, &shape, PANEL, true) + cost::whole_trial(first, &shape, PANEL, false);
+            assert_eq!(planner.rows == 0, panel > effort, "{n} {first:?}");
+        }
     }
 
     #[test]
