@@ -65,6 +65,31 @@ proptest! {
         }
     }
 
+    /// Whatever panels are around it, to the bit.
+    #[test]
+    fn several_panels_are_one_after_the_other(
+        cols in 1usize..30, count in 0usize..20, panels in 0usize..10, listed in any::<bool>(), seed in any::<u64>()
+    ) {
+        let mut rng = Seed(seed).stream(0);
+        let rows = rng.normals(20 * cols);
+        let matrix = Matrix::new("rows", &rows, 20, cols).unwrap();
+        let keys = if listed { Keys::List((0..count as u32).rev().collect()) } else { Keys::Range(20 - count..20) };
+        let (size, slot) = (cols * PANEL, count * PANEL);
+        let (query, weights, start) = (rng.normals(panels * size), rng.normals(panels * slot), rng.normals(panels * size));
+        for level in Level::available() {
+            let (mut out, mut acc) = (vec![f32::NAN; panels * slot], start.clone());
+            kernel::product(level, &query, matrix, &keys, &mut out);
+            kernel::weighted_sum(level, &weights, matrix, &keys, &mut acc);
+            for p in 0..panels {
+                let (mut own_out, mut own_acc) = (vec![f32::NAN; slot], start[p * size..(p + 1) * size].to_vec());
+                kernel::product(level, &query[p * size..(p + 1) * size], matrix, &keys, &mut own_out);
+                kernel::weighted_sum(level, &weights[p * slot..(p + 1) * slot], matrix, &keys, &mut own_acc);
+                prop_assert_eq!(&out[p * slot..(p + 1) * slot], &own_out[..]);
+                prop_assert_eq!(&acc[p * size..(p + 1) * size], &own_acc[..]);
+            }
+        }
+    }
+
     #[test]
     fn row_kernels_are_their_formulas(cols in 1usize..140, n_rows in 1usize..20, count in 0usize..40, seed in any::<u64>()) {
         let mut rng = Seed(seed).stream(0);

@@ -47,19 +47,18 @@ impl Work<'_> {
             if let Keys::List(keys) = &block.keys {
                 self.gather(&keys[chunk.clone()]);
             }
-            // Where the scores of each panel start.
             let slot = chunk.len() * PANEL;
             let scores = &mut self.buffers.scores;
             scores.resize(scores.len().max(seen.len() * slot), 0.0);
-            for (p, seen) in seen.iter().enumerate() {
-                if let Some((keys, at)) = part(&block.keys, &chunk, &seen.hull) {
-                    self.weights(seen, p * slot, &keys, at);
+            let strips = strips(&seen, &block.keys, &chunk, kernel::panels_at_once(self.head.level));
+            for strip in &strips {
+                self.scores(strip);
+                for (seen, first) in seen[strip.at.clone()].iter().zip((strip.first..).step_by(slot)) {
+                    self.weights(seen, first, &strip.keys, strip.places.clone());
                 }
             }
-            for (p, seen) in seen.iter().enumerate() {
-                if let Some((keys, _)) = part(&block.keys, &chunk, &seen.hull) {
-                    self.sum(seen.panel, p * slot, &keys);
-                }
+            for strip in &strips {
+                self.sums(strip);
             }
         }
     }
@@ -121,15 +120,31 @@ impl Work<'_> {
         }
     }
 
-    /// Weights of a block's keys, `at` in it, for a panel: into the scores from `first`.
+    /// Scores of a strip, a panel after the other.
+    fn scores(&mut self, strip: &Strip<'_>) {
+        let size = self.head.query.cols() * PANEL;
+        let Buffers { query, scores, gathered, .. } = &mut *self.buffers;
+        let (key, near) = Self::rows_of(self.head.key, &gathered.0, &strip.keys);
+        let query = &query[strip.panels.start * size..strip.panels.end * size];
+        kernel::product(self.head.level, query, key, &near, &mut scores[strip.pairs()]);
+    }
+
+    /// Adds the values under the weights of a strip.
+    fn sums(&mut self, strip: &Strip<'_>) {
+        let size = self.d_v() * PANEL;
+        let Buffers { numerator, scores, gathered, .. } = &mut *self.buffers;
+        let (value, near) = Self::rows_of(self.head.value, &gathered.1, &strip.keys);
+        let numerator = &mut numerator[strip.panels.start * size..strip.panels.end * size];
+        kernel::weighted_sum(self.head.level, &scores[strip.pairs()], value, &near, numerator);
+    }
+
+    /// Turns a panel's scores from `first` on into weights: of a block's keys, `at` in it.
     fn weights(&mut self, seen: &PanelSeen<'_>, first: usize, keys: &Keys, at: Range<usize>) {
         let head = self.head;
-        let (panel, d, d_v) = (seen.panel, head.query.cols(), self.d_v());
+        let (panel, d_v) = (seen.panel, self.d_v());
         let lanes = &mut self.panels[panel];
-        let Buffers { query, numerator, scores, entries, gathered, .. } = &mut *self.buffers;
+        let Buffers { numerator, scores, entries, .. } = &mut *self.buffers;
         let scores = &mut scores[first..first + keys.len() * PANEL];
-        let (key, near) = Self::rows_of(head.key, &gathered.0, keys);
-        kernel::product(head.level, &query[panel * d * PANEL..(panel + 1) * d * PANEL], key, &near, scores);
         // Memory that another head has used: without a background there are no entries.
         entries.resize(if self.subtracts { scores.len() } else { 0 }, 0.0);
         if let Some(background) = self.background.as_mut().filter(|_| self.subtracts) {
@@ -142,15 +157,6 @@ impl Work<'_> {
             let numerator = &mut numerator[panel * d_v * PANEL..(panel + 1) * d_v * PANEL];
             kernel::scale_lanes(head.level, numerator, &lanes.running.rescale);
         }
-    }
-
-    /// Adds the values under the weights from `first`.
-    fn sum(&mut self, panel: usize, first: usize, keys: &Keys) {
-        let size = self.d_v() * PANEL;
-        let Buffers { numerator, scores, gathered, .. } = &mut *self.buffers;
-        let (value, near) = Self::rows_of(self.head.value, &gathered.1, keys);
-        let weights = &scores[first..first + keys.len() * PANEL];
-        kernel::weighted_sum(self.head.level, weights, value, &near, &mut numerator[panel * size..(panel + 1) * size]);
     }
 }
 
@@ -192,6 +198,48 @@ fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
     let except = block.except.iter().map(|e| Except { rows: e.rows.clone(), keys: pick(&e.keys) }).collect();
     let only = block.only.as_ref().map(|only| kept.iter().map(|&at| only[at]).collect());
     Block { rows: block.rows.clone(), keys: Keys::List(pick(keys)), clip: block.clip.clone(), only, except }
+}
+
+/// Neighbouring panels and the keys of a chunk that all of them take.
+struct Strip<'k> {
+    panels: Range<usize>,
+    /// Their places among those that meet the block.
+    at: Range<usize>,
+    keys: Cow<'k, Keys>,
+    /// Of the keys in the block.
+    places: Range<usize>,
+    /// Where their scores start.
+    first: usize,
+}
+
+impl Strip<'_> {
+    /// Places of the scores.
+    fn pairs(&self) -> Range<usize> {
+        self.first..self.first + self.panels.len() * self.keys.len() * PANEL
+    }
+}
+
+/// Strips of a chunk: up to `most` panels that take all of it, and every other by itself.
+fn strips<'k>(seen: &[PanelSeen<'_>], keys: &'k Keys, chunk: &Range<usize>, most: usize) -> Vec<Strip<'k>> {
+    let mut strips: Vec<Strip<'k>> = Vec::new();
+    for (at, seen) in seen.iter().enumerate() {
+        let Some((keys, places)) = part(keys, chunk, &seen.hull) else { continue };
+        match strips.last_mut() {
+            Some(last)
+                if last.panels.len() < most
+                    && last.panels.end == seen.panel
+                    && last.places == *chunk
+                    && places == *chunk =>
+            {
+                (last.panels.end, last.at.end) = (seen.panel + 1, at + 1);
+            }
+            _ => {
+                let (panels, first) = (seen.panel..seen.panel + 1, at * chunk.len() * PANEL);
+                strips.push(Strip { panels, at: at..at + 1, keys, places, first });
+            }
+        }
+    }
+    strips
 }
 
 /// The keys of a block at some positions that lie in a hull, and their positions; of listed ones, all up to the last.

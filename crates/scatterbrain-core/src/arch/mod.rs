@@ -120,6 +120,15 @@ impl Level {
         !matches!(self.0, Kind::Scalar(_))
     }
 
+    /// Whether a vector holds a whole panel.
+    pub(crate) fn is_wide(self) -> bool {
+        match self.0 {
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Kind::Wide(..) => true,
+            _ => false,
+        }
+    }
+
     /// Whether products of bytes are added in 32 bits at no cost, so that codes of rows may be finer
     /// ([`key_code`](crate::kernel::key_code)).
     pub(crate) fn has_fine_codes(self) -> bool {

@@ -131,8 +131,16 @@ pub(crate) use widen::widen;
 /// Rows in a panel.
 pub const PANEL: usize = 16;
 
-use crate::Matrix;
+/// Panels that products take at once where a vector holds a whole one: four with six rows, 24 accumulators of 32 registers.
+const PANELS: usize = 4;
+
+/// How many panels [`product()`] and [`weighted_sum()`] take at once at a level: more are no faster together than one by one.
+pub fn panels_at_once(level: Level) -> usize {
+    if level.is_wide() { PANELS } else { 1 }
+}
+
 use crate::tile::Keys;
+use crate::{Level, Matrix};
 use product::add_column;
 use pulp::Simd;
 
@@ -141,17 +149,20 @@ trait RowsOf<'a>: Copy {
     /// The row at a position.
     fn row(&self, at: usize) -> &'a [f32];
 
-    /// `sums[c] += Σ_j weights[j] · row_j[column + c]` for V vectors of lanes from `first`.
+    /// `sums[p][c] += Σ_j weights[p][j] · row_j[column + c]` for V vectors of lanes from `first`.
     #[inline(always)]
-    fn add_columns<S: Simd, const V: usize, const N: usize>(
+    fn add_columns<S: Simd, const P: usize, const V: usize, const N: usize>(
         &self,
         simd: S,
-        weights: &[[f32; PANEL]],
+        weights: &[&[[f32; PANEL]]; P],
         column: usize,
         first: usize,
-        sums: &mut [[S::f32s; V]; N],
+        sums: &mut [[[S::f32s; V]; N]; P],
     ) {
-        for (at, w) in weights.iter().enumerate() {
+        let count = weights[0].len();
+        let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
+        for at in 0..count {
+            let w = std::array::from_fn(|p| &weights[p][at]);
             add_column(simd, w, first, columns(self.row(at), column), sums);
         }
     }
@@ -178,21 +189,27 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
     }
 
     #[inline(always)]
-    fn add_columns<S: Simd, const V: usize, const N: usize>(
+    fn add_columns<S: Simd, const P: usize, const V: usize, const N: usize>(
         &self,
         simd: S,
-        weights: &[[f32; PANEL]],
+        weights: &[&[[f32; PANEL]]; P],
         column: usize,
         first: usize,
-        sums: &mut [[S::f32s; V]; N],
+        sums: &mut [[[S::f32s; V]; N]; P],
     ) {
-        let (strides, last) = self.matrix.strides(self.start, weights.len());
-        for (row, w) in strides.zip(weights) {
-            add_column(simd, w, first, columns(row, column), sums);
+        let count = weights[0].len();
+        let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
+        let (strides, last) = self.matrix.strides(self.start, count);
+        let mut held = *sums;
+        for (at, row) in (0..count).zip(strides) {
+            let w = std::array::from_fn(|p| &weights[p][at]);
+            add_column(simd, w, first, columns(row, column), &mut held);
         }
-        if let (Some(row), Some(w)) = (last, weights.last()) {
-            add_column(simd, w, first, columns(row, column), sums);
+        if let Some(row) = last {
+            let w = std::array::from_fn(|p| &weights[p][count - 1]);
+            add_column(simd, w, first, columns(row, column), &mut held);
         }
+        *sums = held;
     }
 }
 

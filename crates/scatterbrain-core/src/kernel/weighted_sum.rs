@@ -1,29 +1,37 @@
-//! Weighted sum of rows: `acc[c][r] += Σ_j w[j][r] · row_j[c]`.
+//! Weighted sums of rows: `acc[p][c][r] += Σ_j w_p[j][r] · row_j[c]`.
 //!
-//! Micro-kernel: up to six columns × two vectors, or twelve × one where a vector is a whole panel: accumulators that stay
-//! in registers over all rows.
+//! Micro-kernels as those of [`product`](super::product()), with columns for rows: accumulators stay in registers over all rows.
 
-use super::product::store;
-use super::{PANEL, RowsOf};
+use super::product::{chunks, parts, parts_mut, store};
+use super::{PANEL, PANELS, RowsOf};
 use crate::tile::Keys;
 use crate::{Level, Matrix};
 use pulp::{Simd, WithSimd};
 
-/// `acc[c][r] += Σ_j weights[j][r] · rows(keys[j])[c]`.
+/// `acc[p][c][r] += Σ_j weights[p][j][r] · rows(keys[j])[c]` for every panel.
 ///
 /// # Panics
-/// If `weights` is not `keys.len() * PANEL` long, or `acc` not `rows.cols() * PANEL`.
+/// If `acc` is no multiple of `rows.cols() * PANEL` long, or `weights` is not as many times `keys.len() * PANEL`.
 pub fn weighted_sum(level: Level, weights: &[f32], rows: Matrix<'_>, keys: &Keys, acc: &mut [f32]) {
-    assert_eq!(weights.len(), keys.len() * PANEL, "weights");
-    assert_eq!(acc.len(), rows.cols() * PANEL, "acc");
+    let (d, n) = (rows.cols(), keys.len());
+    let count = acc.len() / (d * PANEL);
+    assert_eq!(acc.len(), count * d * PANEL, "acc");
+    assert_eq!(weights.len(), count * n * PANEL, "weights");
+    if weights.is_empty() {
+        return;
+    }
     let (weights, acc) = (weights.as_chunks().0, acc.as_chunks_mut().0);
-    row_lookup!(rows, keys, |rows| level.run_wide(WeightedSum { weights, rows, acc }));
+    row_lookup!(rows, keys, |rows| level.run_wide(WeightedSum { weights, rows, n, d, acc }));
 }
 
 struct WeightedSum<'a, R> {
     weights: &'a [[f32; PANEL]],
+    /// `n` of them.
     rows: R,
+    n: usize,
+    /// Each of `d` columns.
     acc: &'a mut [[f32; PANEL]],
+    d: usize,
 }
 
 impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
@@ -31,37 +39,54 @@ impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { weights, rows, acc } = self;
-        if S::F32_LANES == PANEL {
-            each_share!(wide acc.len(), |at, N| {
-                let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
-                columns::<S, 1, N>(simd, weights, &rows, at, acc, 0);
+        let Self { mut weights, rows, n, mut acc, d } = self;
+        while S::F32_LANES == PANEL && acc.len() >= PANELS * d {
+            let (several, rest) = weights.split_at(PANELS * n);
+            let (acc_of_several, rest_of_acc) = acc.split_at_mut(PANELS * d);
+            let (several, mut acc_of_several) = (parts(several, n), parts_mut(acc_of_several, d));
+            each_share!(d, |at, N| {
+                columns::<S, _, PANELS, 1, N>(simd, &several, rows, at, 0, chunks(&mut acc_of_several, at));
             });
-            return;
+            (weights, acc) = (rest, rest_of_acc);
         }
-        each_share!(acc.len(), |at, N| {
-            let acc: &mut [_; N] = acc[at..].first_chunk_mut().expect("columns of the sum");
-            for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-                columns::<S, 2, N>(simd, weights, &rows, at, acc, pair);
+        for (weights, acc) in weights.chunks_exact(n).zip(acc.chunks_exact_mut(d)) {
+            let (weights, mut acc) = ([weights], [acc]);
+            if S::F32_LANES == PANEL {
+                each_share!(wide d, |at, N| {
+                    columns::<S, _, 1, 1, N>(simd, &weights, rows, at, 0, chunks(&mut acc, at));
+                });
+                continue;
             }
-        });
+            each_share!(d, |at, N| {
+                for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+                    columns::<S, _, 1, 2, N>(simd, &weights, rows, at, pair, chunks(&mut acc, at));
+                }
+            });
+        }
     }
 }
 
-/// N columns from `column` of V vectors from `first`.
+/// N columns from `column` of V vectors of each of P panels, from `first`.
 #[inline(always)]
-fn columns<'r, S: Simd, const V: usize, const N: usize>(
+fn columns<'r, S: Simd, R: RowsOf<'r>, const P: usize, const V: usize, const N: usize>(
     simd: S,
-    weights: &[[f32; PANEL]],
-    rows: &impl RowsOf<'r>,
+    weights: &[&[[f32; PANEL]]; P],
+    rows: R,
     column: usize,
-    acc: &mut [[f32; PANEL]; N],
     first: usize,
+    acc: [&mut [[f32; PANEL]; N]; P],
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); V]; N];
-    for (sum, acc) in sums.iter_mut().zip(&*acc) {
-        *sum = *S::as_simd_f32s(acc).0[first..].first_chunk().expect("vectors of a panel");
+    let mut sums = [[[simd.splat_f32s(0.0); V]; N]; P];
+    for (sums, acc) in sums.iter_mut().zip(&acc) {
+        for (sums, acc) in sums.iter_mut().zip(acc.iter()) {
+            let acc = &S::as_simd_f32s(acc).0[first..first + V];
+            for (sum, acc) in sums.iter_mut().zip(acc) {
+                *sum = *acc;
+            }
+        }
     }
     rows.add_columns(simd, weights, column, first, &mut sums);
-    store(simd, sums, first, acc);
+    for (acc, sums) in acc.into_iter().zip(&sums) {
+        store(simd, sums, first, acc);
+    }
 }
