@@ -64,8 +64,7 @@ impl Work<'_> {
     /// The further keys of one row, all visible.
     fn list(&mut self, r: usize, keys: &[u32], row: &mut Row<'_>) {
         let level = self.head.level;
-        let (mut scores, mut entries) =
-            (std::mem::take(&mut self.buffers.scores), std::mem::take(&mut self.buffers.entries));
+        let (mut scores, mut entries) = std::mem::take(&mut self.buffers.list);
         scores.resize(keys.len(), 0.0);
         kernel::dot_rows(level, row.query, self.head.key, keys, &mut scores);
         let carried = &mut row.carried;
@@ -86,7 +85,7 @@ impl Work<'_> {
         }
         carried.pairs += keys.len() as u32;
         kernel::weighted_sum_rows(level, &scores, self.head.value, keys, row.numerator);
-        (self.buffers.scores, self.buffers.entries) = (scores, entries);
+        self.buffers.list = (scores, entries);
     }
 }
 

@@ -23,6 +23,7 @@ mod again;
 mod blocks;
 mod lists;
 
+use aligned_vec::AVec;
 use scatterbrain_core::kernel::{self, PANEL, Running, Taken};
 use scatterbrain_core::tile::{Block, Keys, Select, Selection, Summary, TILE_ROWS, Tile, TileBackground};
 use scatterbrain_core::{HeadMask, Level, Matrix};
@@ -176,23 +177,34 @@ pub(crate) struct Scratch {
     work: Buffers,
 }
 
-#[derive(Default)]
+/// What products read as whole vectors is aligned, so that none lies in two cache lines.
 struct Buffers {
     /// Scaled queries, `[d][PANEL]` a panel; empty where no panel needs them.
-    query: Vec<f32>,
+    query: AVec<f32>,
     /// Numerators, `[d_v][PANEL]` a panel.
-    numerator: Vec<f32>,
+    numerator: AVec<f32>,
     /// Numerators of a panel as rows.
     rows: Vec<f32>,
-    /// Rows of key and value that a list names.
+    /// Rows of key and value that a block lists.
     gathered: (Vec<f32>, Vec<f32>),
-    /// Scores and background weights of the keys at hand.
-    scores: Vec<f32>,
+    /// Scores and background weights of a block's keys at hand.
+    scores: AVec<f32>,
     entries: Vec<f32>,
+    /// The same of the keys that a row lists.
+    list: (Vec<f32>, Vec<f32>),
     /// Sums of a background, `[d_v][PANEL]`.
     totals: Vec<f32>,
     /// What a background left of the tile's rows.
     memory: Vec<f32>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let [query, numerator, scores] = [(); 3].map(|()| AVec::new(0));
+        let (rows, gathered, entries, list) = Default::default();
+        let (totals, memory) = Default::default();
+        Buffers { query, numerator, rows, gathered, scores, entries, list, totals, memory }
+    }
 }
 
 struct Work<'a> {

@@ -149,12 +149,13 @@ trait RowsOf<'a>: Copy {
     /// The row at a position.
     fn row(&self, at: usize) -> &'a [f32];
 
-    /// `sums[p][c] += Σ_j weights[p][j] · row_j[column + c]` for V vectors of lanes from `first`.
+    /// `sums[p][c] += Σ_j weights[p][j] · row_{from + j}[column + c]` for V vectors of lanes from `first`.
     #[inline(always)]
     fn add_columns<S: Simd, const P: usize, const V: usize, const N: usize>(
         &self,
         simd: S,
         weights: &[&[[f32; PANEL]]; P],
+        from: usize,
         column: usize,
         first: usize,
         sums: &mut [[[S::f32s; V]; N]; P],
@@ -163,7 +164,7 @@ trait RowsOf<'a>: Copy {
         let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
         for at in 0..count {
             let w = std::array::from_fn(|p| &weights[p][at]);
-            add_column(simd, w, first, columns(self.row(at), column), sums);
+            add_column(simd, w, first, columns(self.row(from + at), column), sums);
         }
     }
 }
@@ -193,13 +194,14 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
         &self,
         simd: S,
         weights: &[&[[f32; PANEL]]; P],
+        from: usize,
         column: usize,
         first: usize,
         sums: &mut [[[S::f32s; V]; N]; P],
     ) {
         let count = weights[0].len();
         let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
-        let (strides, last) = self.matrix.strides(self.start, count);
+        let (strides, last) = self.matrix.strides(self.start + from, count);
         let mut held = *sums;
         for (at, row) in (0..count).zip(strides) {
             let w = std::array::from_fn(|p| &weights[p][at]);
@@ -215,8 +217,8 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
 
 /// N elements of a row.
 #[inline(always)]
-fn columns<const N: usize>(row: &[f32], from: usize) -> [f32; N] {
-    *row[from..].first_chunk().expect("columns of a row")
+fn columns<const N: usize>(row: &[f32], column: usize) -> [f32; N] {
+    *row[column..].first_chunk().expect("columns of a row")
 }
 
 impl<'a> RowsOf<'a> for Listed<'a, '_> {

@@ -24,6 +24,10 @@ pub fn weighted_sum(level: Level, weights: &[f32], rows: Matrix<'_>, keys: &Keys
     row_lookup!(rows, keys, |rows| level.run_wide(WeightedSum { weights, rows, n, d, acc }));
 }
 
+/// Numbers in the rows that are summed over all columns before the next ones: 16 KiB, half of a small first cache, since each
+/// share of columns reads a part of every row.
+const BLOCK: usize = 4096;
+
 struct WeightedSum<'a, R> {
     weights: &'a [[f32; PANEL]],
     /// `n` of them.
@@ -40,38 +44,45 @@ impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { mut weights, rows, n, mut acc, d } = self;
+        let size = (BLOCK / d).max(PANEL);
         while S::F32_LANES == PANEL && acc.len() >= PANELS * d {
             let (several, rest) = weights.split_at(PANELS * n);
             let (acc_of_several, rest_of_acc) = acc.split_at_mut(PANELS * d);
-            let (several, mut acc_of_several) = (parts(several, n), parts_mut(acc_of_several, d));
-            each_share!(d, |at, N| {
-                columns::<S, _, PANELS, 1, N>(simd, &several, rows, at, 0, chunks(&mut acc_of_several, at));
-            });
+            let (several, mut acc_of_several) = (parts::<_, PANELS>(several, n), parts_mut(acc_of_several, d));
+            for from in (0..n).step_by(size) {
+                let block = several.map(|weights| &weights[from..n.min(from + size)]);
+                each_share!(d, |at, N| {
+                    columns::<S, _, PANELS, 1, N>(simd, &block, (rows, from), at, 0, chunks(&mut acc_of_several, at));
+                });
+            }
             (weights, acc) = (rest, rest_of_acc);
         }
         for (weights, acc) in weights.chunks_exact(n).zip(acc.chunks_exact_mut(d)) {
-            let (weights, mut acc) = ([weights], [acc]);
-            if S::F32_LANES == PANEL {
-                each_share!(wide d, |at, N| {
-                    columns::<S, _, 1, 1, N>(simd, &weights, rows, at, 0, chunks(&mut acc, at));
-                });
-                continue;
-            }
-            each_share!(d, |at, N| {
-                for pair in (0..PANEL / S::F32_LANES).step_by(2) {
-                    columns::<S, _, 1, 2, N>(simd, &weights, rows, at, pair, chunks(&mut acc, at));
+            let mut acc = [acc];
+            for from in (0..n).step_by(size) {
+                let block = [&weights[from..n.min(from + size)]];
+                if S::F32_LANES == PANEL {
+                    each_share!(wide d, |at, N| {
+                        columns::<S, _, 1, 1, N>(simd, &block, (rows, from), at, 0, chunks(&mut acc, at));
+                    });
+                    continue;
                 }
-            });
+                each_share!(d, |at, N| {
+                    for pair in (0..PANEL / S::F32_LANES).step_by(2) {
+                        columns::<S, _, 1, 2, N>(simd, &block, (rows, from), at, pair, chunks(&mut acc, at));
+                    }
+                });
+            }
         }
     }
 }
 
-/// N columns from `column` of V vectors of each of P panels, from `first`.
+/// N columns from `column` of rows from a position, for V vectors of each of P panels, from `first`.
 #[inline(always)]
 fn columns<'r, S: Simd, R: RowsOf<'r>, const P: usize, const V: usize, const N: usize>(
     simd: S,
     weights: &[&[[f32; PANEL]]; P],
-    rows: R,
+    (rows, from): (R, usize),
     column: usize,
     first: usize,
     acc: [&mut [[f32; PANEL]; N]; P],
@@ -85,7 +96,7 @@ fn columns<'r, S: Simd, R: RowsOf<'r>, const P: usize, const V: usize, const N: 
             }
         }
     }
-    rows.add_columns(simd, weights, column, first, &mut sums);
+    rows.add_columns(simd, weights, from, column, first, &mut sums);
     for (acc, sums) in acc.into_iter().zip(&sums) {
         store(simd, sums, first, acc);
     }
