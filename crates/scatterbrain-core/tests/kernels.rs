@@ -302,11 +302,14 @@ proptest! {
         let mut rng = Seed(seed).stream(0);
         let (panel, other) = (rng.normals(cols * PANEL), rng.normals(cols * PANEL));
         let [f, g]: [[f32; PANEL]; 2] = [(); 2].map(|()| std::array::from_fn(|_| rng.normals(1)[0]));
+        let weights = rng.normals(cols);
         for level in Level::available() {
             let (mut scaled, mut blended, mut sum) = (panel.clone(), panel.clone(), [1.0; PANEL]);
             kernel::scale_lanes(level, &mut scaled, &f);
             kernel::blend_lanes(level, &mut blended, &f, &other, &g);
             kernel::add_lanes(level, &panel, &mut sum);
+            let mut tops = [0.5; PANEL];
+            kernel::raise_weighted(level, &panel, &weights, &mut tops);
             for at in 0..panel.len() {
                 let (a, b) = (f64::from(panel[at]) * f64::from(f[at % PANEL]), f64::from(other[at]) * f64::from(g[at % PANEL]));
                 prop_assert!(close(scaled[at], a, a.abs(), 1) && close(blended[at], a + b, a.abs() + b.abs(), 2));
@@ -314,6 +317,8 @@ proptest! {
             for r in 0..PANEL {
                 let lane = || panel.iter().skip(r).step_by(PANEL).map(|&x| f64::from(x));
                 prop_assert!(close(sum[r], 1.0 + lane().sum::<f64>(), 1.0 + lane().map(f64::abs).sum::<f64>(), cols));
+                let products = panel.iter().skip(r).step_by(PANEL).zip(&weights).map(|(x, w)| x * w);
+                prop_assert_eq!(tops[r], products.fold(0.5, f32::max));
             }
         }
     }

@@ -238,10 +238,8 @@ impl Work<'_, '_> {
     fn largest(&self) -> [f32; PANEL] {
         let mut tops = [0.0f32; PANEL];
         for Piece { places, at, .. } in &self.memory.pieces {
-            let weights = self.memory.weights.as_chunks::<PANEL>().0[*at..].iter();
-            for (weights, size) in weights.zip(&self.scan.store.value_sizes[places.clone()]) {
-                tops.iter_mut().zip(weights).for_each(|(top, w)| *top = top.max(w * size));
-            }
+            let weights = &self.memory.weights[*at * PANEL..(*at + places.len()) * PANEL];
+            kernel::raise_weighted(self.scan.level, weights, &self.scan.store.value_sizes[places.clone()], &mut tops);
         }
         tops
     }

@@ -78,3 +78,38 @@ impl WithSimd for AddLanes<'_> {
         }
     }
 }
+
+/// `tops[r] = max(tops[r], max_j weights[j] · panel[j][r])`.
+///
+/// # Panics
+/// If `panel` has not a panel row for each of the `weights`.
+pub fn raise_weighted(level: Level, panel: &[f32], weights: &[f32], tops: &mut [f32; PANEL]) {
+    let (panel, rest) = panel.as_chunks();
+    assert!(rest.is_empty() && panel.len() == weights.len(), "panel");
+    level.run_wide(RaiseWeighted { panel, weights, tops });
+}
+
+struct RaiseWeighted<'a> {
+    panel: &'a [[f32; PANEL]],
+    weights: &'a [f32],
+    tops: &'a mut [f32; PANEL],
+}
+
+impl WithSimd for RaiseWeighted<'_> {
+    type Output = ();
+
+    /// Four chains, each of which waits for its last maximum.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (v, top) in S::as_mut_simd_f32s(self.tops).0.iter_mut().enumerate() {
+            let mut tops = [*top; 4];
+            for (panel, weights) in self.panel.chunks(4).zip(self.weights.chunks(4)) {
+                for (top, (x, weight)) in tops.iter_mut().zip(panel.iter().zip(weights)) {
+                    let x = simd.mul_f32s(S::as_simd_f32s(x).0[v], simd.splat_f32s(*weight));
+                    *top = simd.max_f32s(*top, x);
+                }
+            }
+            *top = tops.into_iter().fold(*top, |a, b| simd.max_f32s(a, b));
+        }
+    }
+}

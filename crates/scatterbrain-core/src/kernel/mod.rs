@@ -13,6 +13,7 @@
 //! | [`softmax()`] | running reference, 2^x and sum of a tile of scores, background weights subtracted |
 //! | [`hide()`] | hidden pairs of a tile of scores |
 //! | [`scale_lanes`], [`blend_lanes`], [`add_lanes`] | `panel[c][r]·f[r] + other[c][r]·g[r]`, `Σ_c panel[c][r]` |
+//! | [`raise_weighted`] | `max_j weights[j]·panel[j][r]` |
 //! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
 //! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
@@ -112,7 +113,7 @@ pub use extent::{Extent, extent, head_extent};
 pub use features::{affine_lanes, affine_rows, exp_below, exp_lanes, lane_tops, raise};
 pub use group_sums::add_to_groups;
 pub use hide::{Seen, hide};
-pub use lanes::{add_lanes, blend_lanes, scale_lanes};
+pub use lanes::{add_lanes, blend_lanes, raise_weighted, scale_lanes};
 pub use ln::ln_slice;
 pub use logs::{elu_logs, relu_logs};
 pub use norms::{square_norm, square_norms};
