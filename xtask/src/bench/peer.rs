@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const SCRIPT: &str = include_str!("peer.py");
@@ -76,9 +77,11 @@ impl Peer {
         self.ask(&json!({"do": "load", "path": path})).map(drop)
     }
 
-    /// Seconds of `calls` calls one after the other.
-    pub(super) fn time(&mut self, threads: usize, causal: bool, calls: usize) -> Result<f64> {
-        let answer = self.ask(&json!({"do": "time", "threads": threads, "causal": causal, "calls": calls}))?;
+    /// Seconds of `calls` calls one after the other, with the threads kept busy for some time before.
+    pub(super) fn time(&mut self, threads: usize, causal: bool, calls: usize, busy: Duration) -> Result<f64> {
+        let busy = busy.as_secs_f64();
+        let request = json!({"do": "time", "threads": threads, "causal": causal, "calls": calls, "busy": busy});
+        let answer = self.ask(&request)?;
         answer["seconds"].as_f64().context("the peer measured nothing")
     }
 

@@ -21,6 +21,10 @@ const SHORTEST: f64 = 8e-3;
 /// their own ways, and neither runs while the other is timed.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Then for so long every thread of the side to be timed is busy. After a pause a system may wake two threads on one core and
+/// take some 8 ms to spread them: calls of 2 to 12 ms by two threads took as long as by one, which says nothing of either side.
+const BUSY: Duration = Duration::from_millis(10);
+
 /// The machine, and everything on it that computes.
 pub(crate) struct Stage {
     /// By number of threads, from one.
@@ -110,8 +114,11 @@ impl Stage {
     /// Seconds of one of `calls` calls.
     fn time(&mut self, entry: &Entry, input: &Input, calls: usize) -> Result<f64> {
         sleep(PAUSE);
+        if !matches!(entry.side, Side::Sdpa) {
+            self.pool(entry).broadcast(|_| busy());
+        }
         let total = match &entry.side {
-            Side::Sdpa => self.peer.as_mut().context("no peer")?.time(entry.threads, entry.causal, calls)?,
+            Side::Sdpa => self.peer.as_mut().context("no peer")?.time(entry.threads, entry.causal, calls, BUSY)?,
             Side::FmaPeak => {
                 let start = Instant::now();
                 (0..calls).for_each(|_| fma::run(self.pool(entry)));
@@ -148,5 +155,13 @@ impl Stage {
             differences.push(Difference { causal: entry.causal, threads: entry.threads, value });
         }
         Ok(differences)
+    }
+}
+
+/// Keeps a thread busy.
+fn busy() {
+    let start = Instant::now();
+    while start.elapsed() < BUSY {
+        std::hint::spin_loop();
     }
 }
