@@ -132,18 +132,19 @@ pub(crate) use widen::widen;
 /// Rows in a panel.
 pub const PANEL: usize = 16;
 
-/// Panels that products take at once where a vector holds a whole one: four with six rows, 24 accumulators of 32 registers.
-const PANELS: usize = 4;
-
-/// How many panels [`product()`] and [`weighted_sum()`] take at once at a level: more are no faster together than one by one.
-pub fn panels_at_once(level: Level) -> usize {
-    if level.is_wide() { PANELS } else { 1 }
-}
-
 use crate::tile::Keys;
 use crate::{Level, Matrix};
 use product::add_column;
 use pulp::Simd;
+
+/// Panels that products take at once where a vector holds a whole one: four with six rows, 24 accumulators of 32 registers.
+const PANELS: usize = 4;
+
+/// How many panels [`product()`] and [`weighted_sum()`] take at once at a level: 4 with AVX-512, else 1. More are no faster
+/// together than one call after the other.
+pub fn panels_at_once(level: Level) -> usize {
+    if level.is_wide() { PANELS } else { 1 }
+}
 
 /// Rows that a kernel visits, monomorphised for consecutive and listed ones.
 trait RowsOf<'a>: Copy {

@@ -44,13 +44,13 @@ impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { mut weights, rows, n, mut acc, d } = self;
-        let size = (BLOCK / d).max(PANEL);
+        let step = (BLOCK / d).max(PANEL);
         while S::F32_LANES == PANEL && acc.len() >= PANELS * d {
             let (several, rest) = weights.split_at(PANELS * n);
             let (acc_of_several, rest_of_acc) = acc.split_at_mut(PANELS * d);
             let (several, mut acc_of_several) = (parts::<_, PANELS>(several, n), parts_mut(acc_of_several, d));
-            for from in (0..n).step_by(size) {
-                let block = several.map(|weights| &weights[from..n.min(from + size)]);
+            for from in (0..n).step_by(step) {
+                let block = several.map(|weights| &weights[from..n.min(from + step)]);
                 each_share!(d, |at, N| {
                     columns::<S, _, PANELS, 1, N>(simd, &block, (rows, from), at, 0, chunks(&mut acc_of_several, at));
                 });
@@ -59,8 +59,8 @@ impl<'r, R: RowsOf<'r>> WithSimd for WeightedSum<'_, R> {
         }
         for (weights, acc) in weights.chunks_exact(n).zip(acc.chunks_exact_mut(d)) {
             let mut acc = [acc];
-            for from in (0..n).step_by(size) {
-                let block = [&weights[from..n.min(from + size)]];
+            for from in (0..n).step_by(step) {
+                let block = [&weights[from..n.min(from + step)]];
                 if S::F32_LANES == PANEL {
                     each_share!(wide d, |at, N| {
                         columns::<S, _, 1, 1, N>(simd, &block, (rows, from), at, 0, chunks(&mut acc, at));
