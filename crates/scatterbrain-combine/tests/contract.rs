@@ -6,8 +6,10 @@ use common::{BACKGROUNDS, Case, SCAN, SUPPORTS};
 use half::{bf16, f16};
 use rayon::ThreadPoolBuilder;
 use scatterbrain_blocks::{Clusters, Round, TopK};
-use scatterbrain_combine::{Attention, ClusterSupport, Method, Options, SmyrfSupport, attend, attend_into};
-use scatterbrain_core::tile::Causality;
+use scatterbrain_combine::{
+    Attention, ClusterSupport, Method, Options, ScanBackground, SmyrfSupport, attend, attend_into,
+};
+use scatterbrain_core::tile::{Causality, Head, Select, Selection, Support, Tile};
 use scatterbrain_core::{Data, Error, Mask, MaskTensor, Seed, Tensor};
 use scatterbrain_features::{Constant, FeatureBackground, HyperbolicFeatures, ProjectionKind};
 use scatterbrain_hash::{Smyrf, Transform};
@@ -467,6 +469,53 @@ fn clusters_may_name_padded_keys() {
     assert_eq!(got.report.heads[0].exact_pairs, want.report.heads[0].exact_pairs);
     for (a, b) in got.output.iter().zip(&want.output) {
         assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{a} {b}");
+    }
+}
+
+/// The first key, for the first `rows` of each tile.
+#[derive(Debug, Clone)]
+struct FirstKey {
+    rows: usize,
+    /// Lists of each tile; its rows where absent.
+    lists: Option<usize>,
+}
+
+impl Support for FirstKey {
+    fn prepare<'a>(&'a self, _: &Head<'a>) -> Result<Box<dyn Select + 'a>, Error> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn causality(&self) -> Causality {
+        Causality::Strict
+    }
+}
+
+impl Select for FirstKey {
+    fn select(&self, tile: &Tile<'_>, selection: &mut Selection) {
+        let count = self.lists.unwrap_or(tile.rows.len());
+        selection.lists = (0..count).map(|row| if row < self.rows { vec![0] } else { Vec::new() }).collect();
+    }
+}
+
+#[test]
+fn a_tile_may_have_fewer_or_more_lists_than_rows() {
+    let (n, m) = (70, 80);
+    let data = data(n, m, 9);
+    let rows = 3;
+    let method = |lists, background: usize| {
+        let support = FirstKey { rows, lists };
+        match background {
+            0 => Method::sparse(support),
+            1 => Method::scatterbrain(support, FeatureBackground::new(Constant::new(D).unwrap())),
+            _ => Method::scatterbrain(support, ScanBackground::new(0.1).unwrap()),
+        }
+    };
+    for background in 0..3 {
+        let want = run(&data, n, m, &Mask::default(), &method(None, background));
+        for lists in [rows, 100] {
+            let got = run(&data, n, m, &Mask::default(), &method(Some(lists), background));
+            assert_eq!(bits(&got.output), bits(&want.output), "{lists} {background}");
+        }
     }
 }
 

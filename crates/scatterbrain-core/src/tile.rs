@@ -191,7 +191,7 @@ pub struct Except {
 pub struct Selection {
     /// Dense blocks.
     pub blocks: Vec<Block>,
-    /// Per row of the tile, further keys (may be shorter than the tile).
+    /// Per row of the tile, further keys; rows behind the last list have none, lists behind the last row are dropped.
     pub lists: Vec<Vec<u32>>,
 }
 

@@ -259,6 +259,12 @@ proptest! {
             let above = |l: usize| (0..PANEL).filter(|r| panel[l * PANEL + r] + offset[l] >= scale[*r]).fold(0u32, |bits, r| bits | 1 << r);
             let naive: Vec<(usize, u32)> = (0..m).map(|l| (l, above(l))).filter(|(_, lanes)| *lanes != 0).collect();
             prop_assert_eq!(from, naive);
+            let mut by_lane = vec![Vec::new(); PANEL];
+            kernel::for_chosen_lanes(&chosen, |r, l| by_lane[r].push(l));
+            for (r, own) in by_lane.into_iter().enumerate() {
+                let naive: Vec<usize> = (0..m).filter(|l| above(*l) >> r & 1 == 1).collect();
+                prop_assert_eq!(own, naive);
+            }
             let mut weights = panel.clone();
             kernel::exp_lanes(level, &mut weights, &offset, &scale);
             for r in 0..PANEL {

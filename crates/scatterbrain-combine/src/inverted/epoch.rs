@@ -108,13 +108,9 @@ impl Epoch {
             rows.iter().zip(&mut from).for_each(|(&row, from)| *from = least[row as usize]);
             chosen.resize(clusters.len().div_ceil(WORD) * PANEL, 0);
             kernel::lanes_from(self.level, scores, &self.log_counts[clusters.clone()], &from, &mut chosen);
-            kernel::for_chosen(&chosen, |at, mut lanes| {
+            kernel::for_chosen_lanes(&chosen, |lane, at| {
                 let cluster = Reverse((clusters.start + at) as u32);
-                while lanes != 0 {
-                    let lane = lanes.trailing_zeros() as usize;
-                    lanes &= lanes - 1;
-                    ranked[rows[lane] as usize].push((ordered(scores[at * PANEL + lane]), cluster));
-                }
+                ranked[rows[lane] as usize].push((ordered(scores[at * PANEL + lane]), cluster));
             });
         });
         ranked.into_iter().map(|ranked| Ranked(ranked.into())).collect()

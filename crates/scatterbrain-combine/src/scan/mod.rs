@@ -186,13 +186,9 @@ impl Summary for Scan<'_> {
         let mut memory = self.free().pop().unwrap_or_default();
         let panels = (0..tile.rows.len()).step_by(PANEL).map(|first| {
             let rows = first..(first + PANEL).min(tile.rows.len());
-            let mut heavy = Vec::new();
             let taken: Vec<&[u32]> = rows.clone().filter_map(|r| taken.get(r)).map(Vec::as_slice).collect();
-            let panel = Panel::new(self, tile, rows, &taken, &mut memory, &mut heavy);
-            for (lane, key) in heavy {
-                selection.lists[first + lane].push(key);
-            }
-            panel
+            let heavy = &mut selection.lists[rows.clone()];
+            Panel::new(self, tile, rows, &taken, &mut memory, heavy)
         });
         let panels = panels.collect();
         self.free().push(memory);

@@ -75,14 +75,14 @@ struct Work<'s, 'a> {
 }
 
 impl Panel {
-    /// Pushes lane and key of what is heavy.
+    /// Pushes the keys that are heavy, for each of the rows.
     pub(super) fn new(
         scan: &Scan<'_>,
         tile: &Tile<'_>,
         rows: Range<usize>,
         taken: &[&[u32]],
         memory: &mut Memory,
-        heavy: &mut Vec<(usize, u32)>,
+        heavy: &mut [Vec<u32>],
     ) -> Self {
         let hull = tile.hull(rows.clone());
         let query = codes(scan, tile, rows.clone());
@@ -136,7 +136,7 @@ impl Work<'_, '_> {
     }
 
     /// Heavy keys, and sums over the light ones.
-    fn sum(mut self, heavy: &mut Vec<(usize, u32)>) -> Panel {
+    fn sum(mut self, heavy: &mut [Vec<u32>]) -> Panel {
         let Self { scan, ref whole, .. } = self;
         let (numerator, denominator) = match scan.products {
             Products::Shares { share, most } => {
@@ -186,7 +186,7 @@ impl Work<'_, '_> {
     }
 
     /// Sums by codes.
-    fn sum_codes(&mut self, steps: Steps, heavy: &mut Vec<(usize, u32)>) -> (Vec<f32>, [f32; PANEL]) {
+    fn sum_codes(&mut self, steps: Steps, heavy: &mut [Vec<u32>]) -> (Vec<f32>, [f32; PANEL]) {
         let (level, store): (_, &Store) = (self.scan.level, &self.scan.store);
         let columns = store.values.columns();
         let (mut sums, mut numerator) = (vec![0i32; columns * PANEL], vec![0.0; columns * PANEL]);
@@ -211,7 +211,7 @@ impl Work<'_, '_> {
             let weights = &weights[*at * PANEL..(*at + places.len()) * PANEL];
             kernel::code_weights(level, weights, &coding, codes, chosen, &mut denominator);
             kernel::weighted_code_sum(level, codes, &store.values, &mut sums);
-            kernel::for_chosen(chosen, |at, lanes| push(heavy, lanes, (places.start + at) as u32));
+            kernel::for_chosen_lanes(chosen, |lane, at| heavy[lane].push((places.start + at) as u32));
         }
         empty(&mut sums, &mut numerator);
         let step = steps.value.map(|steps| 1.0 / steps / f32::from(i8::MAX));
@@ -250,13 +250,6 @@ struct Steps {
     value: [f32; PANEL],
     mass: [f32; PANEL],
     most: u8,
-}
-
-fn push(heavy: &mut Vec<(usize, u32)>, mut lanes: u32, key: u32) {
-    while lanes != 0 {
-        heavy.push((lanes.trailing_zeros() as usize, key));
-        lanes &= lanes - 1;
-    }
 }
 
 /// Adds sums to others, and starts them anew.

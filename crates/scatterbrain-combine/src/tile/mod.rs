@@ -141,6 +141,8 @@ pub(crate) fn compute(
         (Some(select), Some(rounds)) if pass < rounds => select.select_pass(pass, &tile, selection),
         _ => {}
     }
+    // A support may leave fewer, or more.
+    selection.lists.resize_with(rows.len(), Vec::new);
     let background = head.summary.map(|summary| match earlier {
         Some(earlier) if summary.memory() > 0 => {
             let width = summary.memory();

@@ -122,7 +122,7 @@ pub use product::product;
 pub use quantise::{QUAD, product_limit, quantise_rows};
 pub use rows::{dot_rows, weighted_sum_rows};
 pub use scan::{QueryCodes, key_code, scan};
-pub use select::{HIDDEN, WORD, for_chosen, select};
+pub use select::{HIDDEN, WORD, for_chosen, for_chosen_lanes, select};
 pub use softmax::{NOTHING, Running, SLACK, Subtract, Taken, softmax};
 pub use subtract_row::subtract_row;
 pub use weighted_code_sum::{CODE_KEYS, CodeRows, weighted_code_sum};

@@ -252,3 +252,20 @@ pub fn for_chosen(chosen: &[u32], mut take: impl FnMut(usize, u32)) {
         }
     }
 }
+
+/// Calls `take` with lane and position of every key that a lane has a bit for in the result of [`select`], for each lane in
+/// ascending order.
+pub fn for_chosen_lanes(chosen: &[u32], mut take: impl FnMut(usize, usize)) {
+    for (word, lanes) in chosen.as_chunks::<PANEL>().0.iter().enumerate() {
+        if lanes.iter().fold(0, |any, bits| any | bits) == 0 {
+            continue;
+        }
+        for (lane, &bits) in lanes.iter().enumerate() {
+            let mut bits = bits;
+            while bits != 0 {
+                take(lane, word * WORD + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+}
