@@ -31,6 +31,8 @@ pub(super) struct Memory {
     pieces: Vec<Piece>,
     codes: WeightCodes,
     chosen: Vec<u32>,
+    /// Sums of codes, `[d_v][PANEL]`; zeros between panels.
+    sums: Vec<i32>,
 }
 
 /// Neighbours among the keys, up to whole groups of four.
@@ -69,6 +71,7 @@ struct Work<'s, 'a> {
     query: QueryCodes,
     /// Of the centres of the keys in order, `[epochs][PANEL]`.
     offsets: Vec<[f32; PANEL]>,
+    sight: Sight,
     memory: &'s mut Memory,
     whole: Whole,
     scanned: [usize; PANEL],
@@ -93,7 +96,8 @@ impl Panel {
         for (scanned, &i) in scanned.iter_mut().zip(&tile.rows[rows.clone()]) {
             *scanned = tile.mask.visible(i as usize);
         }
-        let mut work = Work { scan, tile, rows, taken, query, offsets, memory, whole, scanned };
+        let sight = Sight::new(tile, &rows);
+        let mut work = Work { scan, tile, rows, taken, query, offsets, sight, memory, whole, scanned };
         work.weigh_all(hull);
         work.rescale();
         work.leave_out();
@@ -129,7 +133,7 @@ impl Work<'_, '_> {
         let scores = &mut self.memory.weights[at * PANEL..(at + places.len()) * PANEL];
         let offsets = &self.offsets[store.centres.epoch(places.start)];
         kernel::scan(level, &self.query, store.keys(&places), &store.key_scales[places.clone()], offsets, scores);
-        hide(level, self.tile, &self.rows, &places, scores);
+        self.sight.hide(level, self.tile, &self.rows, &places, scores);
         let Whole { running, sized } = &mut self.whole;
         kernel::coarse_softmax(level, scores, &store.value_sizes[places.clone()], running, sized);
         self.memory.pieces.push(Piece { places, at, reference: running.max });
@@ -189,15 +193,16 @@ impl Work<'_, '_> {
     fn sum_codes(&mut self, steps: Steps, heavy: &mut [Vec<u32>]) -> (Vec<f32>, [f32; PANEL]) {
         let (level, store): (_, &Store) = (self.scan.level, &self.scan.store);
         let columns = store.values.columns();
-        let (mut sums, mut numerator) = (vec![0i32; columns * PANEL], vec![0.0; columns * PANEL]);
+        let mut numerator = vec![0.0; columns * PANEL];
         let (mut denominator, mut keys) = ([0.0; PANEL], 0);
-        let Memory { weights, pieces, codes, chosen } = &mut *self.memory;
+        let Memory { weights, pieces, codes, chosen, sums } = &mut *self.memory;
+        sums.resize(columns * PANEL, 0);
         for Piece { places, at, .. } in pieces {
             // Steps of the largest weight have no bound but the number of keys. A piece counts whole, so that where sums are
             // emptied does not depend on where the rows end.
             keys += CHUNK;
             if keys > kernel::CODE_KEYS {
-                empty(&mut sums, &mut numerator);
+                empty(sums, &mut numerator);
                 keys = CHUNK;
             }
             let coding = Coding {
@@ -210,10 +215,10 @@ impl Work<'_, '_> {
             chosen.resize(places.len().div_ceil(kernel::WORD) * PANEL, 0);
             let weights = &weights[*at * PANEL..(*at + places.len()) * PANEL];
             kernel::code_weights(level, weights, &coding, codes, chosen, &mut denominator);
-            kernel::weighted_code_sum(level, codes, &store.values, &mut sums);
+            kernel::weighted_code_sum(level, codes, &store.values, sums);
             kernel::for_chosen_lanes(chosen, |lane, at| heavy[lane].push((places.start + at) as u32));
         }
-        empty(&mut sums, &mut numerator);
+        empty(sums, &mut numerator);
         let step = steps.value.map(|steps| 1.0 / steps / f32::from(i8::MAX));
         kernel::scale_lanes(level, &mut numerator, &step);
         (numerator, denominator)
@@ -274,22 +279,40 @@ fn chunks(places: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     (places.start..end).step_by(CHUNK).map(move |start| start..(start + CHUNK).min(end))
 }
 
-/// Hides what lanes do not see.
-fn hide(level: Level, tile: &Tile<'_>, rows: &Range<usize>, chunk: &Range<usize>, scores: &mut [f32]) {
-    let mut ends = [[0; PANEL]; 2];
-    for (lane, r) in rows.clone().enumerate() {
-        let range = tile.mask.range(tile.rows[r] as usize);
-        (ends[0][lane], ends[1][lane]) = (range.start as u32, range.end as u32);
+/// Keys that the lanes of a panel see; one without a row sees none.
+struct Sight {
+    /// First key of each, and its end.
+    ends: [[u32; PANEL]; 2],
+    /// Keys that all see.
+    common: Range<usize>,
+}
+
+impl Sight {
+    fn new(tile: &Tile<'_>, rows: &Range<usize>) -> Self {
+        let mut ends = [[0; PANEL]; 2];
+        for (lane, &i) in tile.rows[rows.clone()].iter().enumerate() {
+            let range = tile.mask.range(i as usize);
+            (ends[0][lane], ends[1][lane]) = (range.start as u32, range.end as u32);
+        }
+        let edge = |end: Option<&u32>| end.map_or(0, |end| *end as usize);
+        let common = edge(ends[0].iter().max())..edge(ends[1].iter().min());
+        Self { ends, common }
     }
-    let core = ends[0].iter().max().copied().unwrap_or(0) as usize..ends[1].iter().min().copied().unwrap_or(0) as usize;
-    if !(core.start <= chunk.start && chunk.end <= core.end) {
-        let seen = Seen { interval: Some(&ends), only: None, except: &[] };
-        kernel::hide(level, &Keys::Range(chunk.clone()), &seen, scores, &mut []);
-    }
-    for (lane, r) in rows.clone().enumerate() {
-        if let Some(allowed) = tile.mask.allowed_row(tile.rows[r] as usize) {
-            for j in chunk.clone().filter(|&j| allowed.get(j).is_some_and(|&a| a == 0)) {
-                scores[(j - chunk.start) * PANEL + lane] = f32::NEG_INFINITY;
+
+    /// Hides what lanes do not see of some keys.
+    fn hide(&self, level: Level, tile: &Tile<'_>, rows: &Range<usize>, keys: &Range<usize>, scores: &mut [f32]) {
+        if !(self.common.start <= keys.start && keys.end <= self.common.end) {
+            let seen = Seen { interval: Some(&self.ends), only: None, except: &[] };
+            kernel::hide(level, &Keys::Range(keys.clone()), &seen, scores, &mut []);
+        }
+        if !tile.mask.has_boolean() {
+            return;
+        }
+        for (lane, &i) in tile.rows[rows.clone()].iter().enumerate() {
+            if let Some(allowed) = tile.mask.allowed_row(i as usize) {
+                for j in keys.clone().filter(|&j| allowed.get(j).is_some_and(|&a| a == 0)) {
+                    scores[(j - keys.start) * PANEL + lane] = f32::NEG_INFINITY;
+                }
             }
         }
     }
