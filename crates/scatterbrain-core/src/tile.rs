@@ -314,8 +314,8 @@ pub type Shared = Arc<dyn Any + Send + Sync>;
 
 /// A background that has seen its keys and values.
 pub trait Summary: Send + Sync {
-    /// The background of a tile: features of its queries and sums over all visible keys. `selection` is the support's,
-    /// and concerns those alone that extend it or whose weights follow it.
+    /// The background of a tile: features of its queries and sums over all visible keys. `selection` is the support's, with a
+    /// list for every row, and concerns those alone that extend it or whose weights follow it.
     fn tile<'a>(&'a self, tile: &Tile<'a>, selection: &mut Selection) -> Box<dyn TileBackground + 'a>;
 
     /// Whether [`Summary::tile`] adds keys to the selection. It then sums over the pairs off the extended selection, so
@@ -355,7 +355,9 @@ pub trait Summary: Send + Sync {
     /// [`Summary::tile`] in a later pass, from what [`TileBackground::remember`] wrote of the tile's rows,
     /// `[rows][memory()]`.
     fn recall<'a>(&'a self, tile: &Tile<'a>, _memory: &[f32]) -> Box<dyn TileBackground + 'a> {
-        self.tile(tile, &mut Selection::default())
+        let mut selection = Selection::default();
+        selection.reset(tile.rows.len());
+        self.tile(tile, &mut selection)
     }
 }
 

@@ -5,6 +5,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use scatterbrain_attention::{Error, Mask, Method, Options, Seed, Tensor, attend, attend_into};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// d and d_v of every case.
 pub(crate) const HEAD_DIM: usize = 64;
@@ -32,6 +33,15 @@ impl Input {
     pub(crate) fn attend(&self, method: &Method, causal: bool) -> Result<Vec<f32>, Error> {
         let [query, key, value] = self.tensors()?;
         Ok(attend(&query, &key, &value, &mask(causal), method, &Options::default())?.output)
+    }
+
+    /// Calls of some method for some time.
+    pub(crate) fn attend_for(&self, time: Duration, method: &Method) -> Result<(), Error> {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            self.attend(method, false)?;
+        }
+        Ok(())
     }
 
     /// One call into memory that is there.

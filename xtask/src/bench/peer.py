@@ -29,9 +29,11 @@ class Peer:
         return {}
 
     def threads(self, count, busy):
-        """Sets the number of threads and keeps the team busy for some seconds, which is not part of a call."""
+        """Sets the number of threads and keeps the team busy for `busy` seconds, which is not part of a call."""
         if torch.get_num_threads() != count:
             torch.set_num_threads(count)
+        if busy == 0.0:
+            return
         small = [tensor[:, :, :64].contiguous() for tensor in self.tensors]
         start = time.perf_counter()
         while time.perf_counter() - start < busy:

@@ -1,7 +1,7 @@
 //! Takes turns: each repeat times every entry of a group once, so that a change of the machine's speed meets all.
 
 use super::agreement::difference;
-use super::input::Input;
+use super::input::{HEAD_DIM, Input};
 use super::peer::Peer;
 use super::plan::{Entry, Group, Plan, Probe, Side};
 use super::samples::{Difference, Outcome, Samples};
@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use scatterbrain_attention::Preset;
+use scatterbrain_attention::{Preset, Seed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,17 @@ const SHORTEST: f64 = 8e-3;
 /// their own ways, and neither runs while the other is timed.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Then for so long every thread of the side to be timed is busy. After a pause a system may wake two threads on one core and
-/// take some 8 ms to spread them: calls of 2 to 12 ms by two threads took as long as by one, which says nothing of either side.
+/// Then for so long every thread of the side to be timed computes exact attention of 64 rows, as in `peer.py`. After a pause a
+/// system may wake two threads on one core and take some 8 ms to spread them: calls of 2 to 12 ms by two threads took as long
+/// as by one, which says nothing of either side.
 const BUSY: Duration = Duration::from_millis(10);
 
 /// The machine, and everything on it that computes.
 pub(crate) struct Stage {
     /// By number of threads, from one.
     pools: Vec<ThreadPool>,
+    /// What threads are kept busy with.
+    small: Input,
     peer: Option<Peer>,
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -42,7 +45,7 @@ impl Stage {
             built.with_context(|| format!("cannot start {threads} threads"))
         };
         let pools = (1..=most).map(pool).collect::<Result<_>>()?;
-        Ok(Self { pools, peer, interrupt, bar })
+        Ok(Self { pools, small: Input::draw(64, 1), peer, interrupt, bar })
     }
 
     /// Whether the run is to end.
@@ -115,7 +118,11 @@ impl Stage {
     fn time(&mut self, entry: &Entry, input: &Input, calls: usize) -> Result<f64> {
         sleep(PAUSE);
         if !matches!(entry.side, Side::Sdpa) {
-            self.pool(entry).broadcast(|_| busy());
+            let exact = Preset::Exact.method(1, HEAD_DIM, Seed(0))?;
+            self.pool(entry)
+                .broadcast(|_| self.small.attend_for(BUSY, &exact))
+                .into_iter()
+                .collect::<Result<(), _>>()?;
         }
         let total = match &entry.side {
             Side::Sdpa => self.peer.as_mut().context("no peer")?.time(entry.threads, entry.causal, calls, BUSY)?,
@@ -155,13 +162,5 @@ impl Stage {
             differences.push(Difference { causal: entry.causal, threads: entry.threads, value });
         }
         Ok(differences)
-    }
-}
-
-/// Keeps a thread busy.
-fn busy() {
-    let start = Instant::now();
-    while start.elapsed() < BUSY {
-        std::hint::spin_loop();
     }
 }

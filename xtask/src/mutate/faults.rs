@@ -330,6 +330,27 @@ pub(super) const FAULTS: &[Fault] = &[
         "centres.means.push(mean(head.key, length));",
     ),
     fault(
+        "sums-begin-anew-at-each-block-of-rows",
+        CORE,
+        "crates/scatterbrain-core/src/kernel/mod.rs",
+        "elements(self.row(from + at), column)",
+        "elements(self.row(at), column)",
+    ),
+    fault(
+        "strips-reach-beyond-what-a-panel-sees",
+        COMBINE,
+        "crates/scatterbrain-combine/src/tile/blocks.rs",
+        "&& positions == *chunk =>",
+        "=>",
+    ),
+    fault(
+        "heads-that-share-keys-pay-alone",
+        COMBINE,
+        "crates/scatterbrain-combine/src/plan/planner.rs",
+        "(fresh - again) / self.call.group_size() as f64 + again",
+        "fresh",
+    ),
+    fault(
         "windows-far-apart-lose-their-sinks",
         BLOCKS,
         "crates/scatterbrain-blocks/src/window.rs",

@@ -546,27 +546,45 @@ mod tests {
         assert_eq!([0.0, 1.0, 0.05, f64::INFINITY].map(short), [0.0, 1.0, 0.05, f64::INFINITY]);
     }
 
-    /// Of one head without a mask, which pays all by itself.
+    /// The first head of a group pays for what the others find prepared.
     #[test]
     fn what_is_always_tried_is_within_the_effort() {
-        let data = Seed(1).stream(0).normals(2000 * 16);
-        for n in (500..=2000).step_by(100) {
-            let x = Tensor::f32("input", &data[..n * 16], [1, 1, n, 16]).unwrap();
-            let (mask, request) = (Mask::default(), Request::Time(0.7));
-            let call = Call::new(&x, &x, &x, &mask, &Options::default()).unwrap();
-            let shape = Shape::new(n, n, 16, 16, &mask);
-            let (families, effort) = (families(request, &shape), 0.1 * cost::exact(&shape));
-            let mut planner =
-                Planner { call: &call, request, shape, families, rows: 48, seed: Seed(0), effort, margin: 1.0 };
-            planner.afford_rows();
-            let first = planner.first().unwrap();
-            let spent = planner.trial(Config::Exact) + cost::whole_trial(first, &shape, planner.rows, false);
-            assert!(planner.rows == 0 || spent <= effort, "{n} {} {first:?} {spent} {effort}", planner.rows);
-            // Nothing is looked at where a panel is too dear, and something where it is not.
-            let panel =
-                cost::trial(Config::Exact, &shape, PANEL, true) + cost::whole_trial(first, &shape, PANEL, false);
-            assert_eq!(planner.rows == 0, panel > effort, "{n} {first:?}");
+        let data = Seed(1).stream(0).normals(3 * 2500 * 16);
+        let input = |heads: usize, n: usize| Tensor::f32("input", &data[..heads * n * 16], [1, heads, n, 16]).unwrap();
+        let requests = [Request::Time(0.7), Request::Units(64)];
+        let mut looks = 0;
+        for n in (500..=2500).step_by(100) {
+            for (mask, request, heads) in cases([Mask::default(), Mask::causal()], requests, [1, 3]) {
+                let (query, key) = (input(heads, n), input(1, n));
+                let call = Call::new(&query, &key, &key, &mask, &Options::default()).unwrap();
+                let shape = Shape::new(n, n, 16, 16, &mask);
+                let (families, effort) = (families(request, &shape), 0.1 * cost::exact(&shape));
+                let mut planner =
+                    Planner { call: &call, request, shape, families, rows: 48, seed: Seed(0), effort, margin: 1.0 };
+                planner.afford_rows();
+                let first = planner.first().unwrap();
+                let of_group = |rows| {
+                    let heads = heads as f64;
+                    let exact = cost::trial(Config::Exact, &shape, rows, true);
+                    let [fresh, again] = [false, true].map(|prepared| cost::whole_trial(first, &shape, rows, prepared));
+                    heads * exact + fresh + (heads - 1.0) * again
+                };
+                let (spent, most) = (of_group(planner.rows), heads as f64 * effort * (1.0 + 1e-12));
+                assert!(planner.rows == 0 || spent <= most, "{n} {heads} {} {first:?} {spent} {most}", planner.rows);
+                // Nothing is looked at where a panel is too dear, and something where it is not.
+                assert_eq!(planner.rows == 0, of_group(PANEL) > most, "{n} {heads} {request:?} {first:?}");
+                looks += usize::from(planner.rows > 0);
+            }
         }
+        assert!((1..168).contains(&looks), "{looks}");
+    }
+
+    fn cases<'m, const A: usize, const B: usize, const C: usize>(
+        masks: [Mask<'m>; A],
+        requests: [Request; B],
+        heads: [usize; C],
+    ) -> impl Iterator<Item = (Mask<'m>, Request, usize)> {
+        masks.into_iter().flat_map(move |m| requests.into_iter().flat_map(move |r| heads.map(|h| (m, r, h))))
     }
 
     #[test]

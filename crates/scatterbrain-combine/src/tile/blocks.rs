@@ -1,5 +1,5 @@
-//! Dense blocks of a tile: chunk by chunk of keys, and in each chunk panel by panel, so that keys and values stay in the
-//! first cache.
+//! Dense blocks of a tile: chunk by chunk of keys, and in each chunk strip by strip of panels, so that keys and values stay in
+//! the first cache.
 
 use super::{Buffers, Lanes, PreparedHead, Work};
 use scatterbrain_core::kernel::{self, PANEL, Seen, Subtract};
@@ -27,7 +27,7 @@ impl Work<'_> {
         self.selection.blocks = blocks;
     }
 
-    /// A block: chunks of keys outside, panels inside; first the weights of all panels, then their sums, so that key
+    /// A block: chunks of keys outside, strips of panels inside; first the weights of all panels, then their sums, so that key
     /// rows and then value rows stay in the first cache.
     fn block(&mut self, block: &Block) {
         let meets = |lanes: &Lanes| block.rows.start < lanes.rows.end && lanes.rows.start < block.rows.end;
@@ -53,8 +53,8 @@ impl Work<'_> {
             let strips = strips(&seen, &block.keys, &chunk, kernel::panels_at_once(self.head.level));
             for strip in &strips {
                 self.scores(strip);
-                for (seen, first) in seen[strip.at.clone()].iter().zip((strip.first..).step_by(slot)) {
-                    self.weights(seen, first, &strip.keys, strip.places.clone());
+                for (seen, first) in seen[strip.seen.clone()].iter().zip((strip.first..).step_by(slot)) {
+                    self.weights(seen, first, &strip.keys, strip.positions.clone());
                 }
             }
             for strip in &strips {
@@ -138,8 +138,8 @@ impl Work<'_> {
         kernel::weighted_sum(self.head.level, &scores[strip.pairs()], value, &near, numerator);
     }
 
-    /// Turns a panel's scores from `first` on into weights: of a block's keys, `at` in it.
-    fn weights(&mut self, seen: &PanelSeen<'_>, first: usize, keys: &Keys, at: Range<usize>) {
+    /// Turns a panel's scores from `first` on into weights: of the keys at some positions of a block.
+    fn weights(&mut self, seen: &PanelSeen<'_>, first: usize, keys: &Keys, positions: Range<usize>) {
         let head = self.head;
         let (panel, d_v) = (seen.panel, self.d_v());
         let lanes = &mut self.panels[panel];
@@ -150,7 +150,7 @@ impl Work<'_> {
         if let Some(background) = self.background.as_mut().filter(|_| self.subtracts) {
             background.entries_panel(panel, keys, entries);
         }
-        hide(head, &self.tile, lanes, keys, seen, at, scores, entries);
+        hide(head, &self.tile, lanes, keys, seen, positions, scores, entries);
         let subtract =
             self.subtracts.then_some(Subtract { entries, log_scale: &lanes.log_scale, taken: &mut lanes.taken });
         if kernel::softmax(head.level, scores, &mut lanes.running, subtract) {
@@ -203,11 +203,11 @@ fn within(block: &Block, keys: &[u32], hull: &Range<usize>) -> Block {
 /// Neighbouring panels and the keys of a chunk that all of them take.
 struct Strip<'k> {
     panels: Range<usize>,
-    /// Their places among those that meet the block.
-    at: Range<usize>,
+    /// Where they are among the panels that meet the block.
+    seen: Range<usize>,
     keys: Cow<'k, Keys>,
-    /// Of the keys in the block.
-    places: Range<usize>,
+    /// Where the keys are in the block.
+    positions: Range<usize>,
     /// Where their scores start.
     first: usize,
 }
@@ -223,19 +223,19 @@ impl Strip<'_> {
 fn strips<'k>(seen: &[PanelSeen<'_>], keys: &'k Keys, chunk: &Range<usize>, most: usize) -> Vec<Strip<'k>> {
     let mut strips: Vec<Strip<'k>> = Vec::new();
     for (at, seen) in seen.iter().enumerate() {
-        let Some((keys, places)) = part(keys, chunk, &seen.hull) else { continue };
+        let Some((keys, positions)) = part(keys, chunk, &seen.hull) else { continue };
         match strips.last_mut() {
             Some(last)
                 if last.panels.len() < most
                     && last.panels.end == seen.panel
-                    && last.places == *chunk
-                    && places == *chunk =>
+                    && last.positions == *chunk
+                    && positions == *chunk =>
             {
-                (last.panels.end, last.at.end) = (seen.panel + 1, at + 1);
+                (last.panels.end, last.seen.end) = (seen.panel + 1, at + 1);
             }
             _ => {
                 let (panels, first) = (seen.panel..seen.panel + 1, at * chunk.len() * PANEL);
-                strips.push(Strip { panels, at: at..at + 1, keys, places, first });
+                strips.push(Strip { panels, seen: at..at + 1, keys, positions, first });
             }
         }
     }
@@ -264,7 +264,7 @@ fn part<'k>(keys: &'k Keys, positions: &Range<usize>, hull: &Range<usize>) -> Op
     }
 }
 
-/// Takes hidden pairs out of scores and background weights, and counts the others. `at`: the keys' place in the block.
+/// Takes hidden pairs out of scores and background weights, and counts the others. `positions`: of the keys in the block.
 #[allow(clippy::too_many_arguments, reason = "split borrows of one struct")]
 fn hide(
     head: &PreparedHead<'_>,
@@ -272,7 +272,7 @@ fn hide(
     lanes: &mut Lanes,
     keys: &Keys,
     seen: &PanelSeen<'_>,
-    at: Range<usize>,
+    positions: Range<usize>,
     scores: &mut [f32],
     entries: &mut [f32],
 ) {
@@ -287,7 +287,7 @@ fn hide(
     };
     let all = core == (0..keys.len());
     let interval = (!all).then_some(&seen.ends);
-    let only = seen.only.as_ref().map(|only| &only[at.clone()]);
+    let only = seen.only.as_ref().map(|only| &only[positions.clone()]);
     if only.is_none() && seen.except.is_empty() {
         lanes.pairs.iter_mut().for_each(|p| *p += core.len() as u32);
         for edge in [0..core.start, core.end..keys.len()].into_iter().filter(|edge| !edge.is_empty()) {
@@ -307,7 +307,7 @@ fn hide(
             lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
         }
     } else {
-        let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[at.clone()])).collect();
+        let except: Vec<_> = seen.except.iter().map(|(lanes, codes)| (*lanes, &codes[positions.clone()])).collect();
         let kept = kernel::hide(head.level, keys, &Seen { interval, only, except: &except }, scores, entries);
         lanes.pairs.iter_mut().zip(kept).for_each(|(p, k)| *p += k);
     }
@@ -334,5 +334,55 @@ fn hide_boolean(
                 *e = 0.0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scatterbrain_core::Seed;
+
+    fn panel(panel: usize, hull: Range<usize>) -> PanelSeen<'static> {
+        PanelSeen { panel, ends: Default::default(), core: hull.clone(), hull, only: None, except: Vec::new() }
+    }
+
+    /// Panels that meet a block and the chunks of its keys: some see all of them, some an end, some nothing.
+    #[test]
+    fn strips_of_several_panels_are_those_of_one_side_by_side() {
+        let mut joined = [0; 5];
+        for case in 0..400 {
+            let mut rng = Seed(case).stream(0);
+            let mut below = |end: usize| rng.below(end as u64) as usize;
+            let all = 3 * CHUNK / 2;
+            let keys = match case % 2 {
+                0 => Keys::Range(10..10 + all),
+                _ => Keys::List((0..all).map(|at| (10 + at * 7 % all) as u32).collect()),
+            };
+            let mut seen = Vec::new();
+            for p in 0..4 {
+                let hull = [10 + below(all)..10 + all, 0..below(all + 20), 0..all + 20][below(3)].clone();
+                if below(8) > 0 {
+                    seen.push(panel(p, hull));
+                }
+            }
+            for start in (0..all).step_by(CHUNK) {
+                let chunk = start..(start + CHUNK).min(all);
+                let alone = strips(&seen, &keys, &chunk, 1);
+                let slot = chunk.len() * PANEL;
+                let mut next = alone.iter();
+                for strip in strips(&seen, &keys, &chunk, 4) {
+                    joined[strip.panels.len()] += 1;
+                    for (at, (panel, seen)) in strip.panels.clone().zip(strip.seen.clone()).enumerate() {
+                        let own = next.next().expect("as many panels");
+                        assert_eq!((own.panels.clone(), own.seen.clone()), (panel..panel + 1, seen..seen + 1));
+                        assert_eq!((&own.positions, &*own.keys), (&strip.positions, &*strip.keys));
+                        assert_eq!(own.first, strip.first + at * slot);
+                    }
+                    assert!(strip.panels.len() == 1 || strip.positions == chunk);
+                }
+                assert!(next.next().is_none());
+            }
+        }
+        assert!(joined[1..].iter().all(|&count| count > 20), "{joined:?}");
     }
 }

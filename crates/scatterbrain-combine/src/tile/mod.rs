@@ -8,7 +8,7 @@
 //! numerator   = Σ_𝒮 (2^{s−M} − 2^{r−M} w)·v  +  2^{r−M}·N
 //! ```
 //!
-//! Dense blocks go chunk by chunk of keys, and in each chunk panel by panel, so that keys and values stay in the first
+//! Dense blocks go chunk by chunk of keys, and in each chunk strip by strip of panels, so that keys and values stay in the first
 //! cache; then the lists, row by row; then normalisation. Where a support has several passes ([`Select::passes`]), each
 //! is a tile of its own; running sums of rows are joined after each, and [`TileReport::kept`] says by which factor the
 //! numerators that stand from before enter.
@@ -202,6 +202,7 @@ struct Buffers {
 
 impl Default for Buffers {
     fn default() -> Self {
+        // 0 asks for no more than its own alignment, which is that of a cache line.
         let [query, numerator, scores] = [(); 3].map(|()| AVec::new(0));
         let (rows, gathered, entries, list) = Default::default();
         let (totals, memory) = Default::default();
@@ -495,7 +496,7 @@ fn holds_all(selection: &Selection, row: usize, seen: Range<usize>) -> bool {
         return true;
     }
     let mut missing = seen.len();
-    let list = selection.lists.get(row).map_or(&[][..], |list| list);
+    let list = &selection.lists[row];
     let blocks =
         || selection.blocks.iter().filter(|b| b.rows.contains(&row) && b.only.is_none() && b.except.is_empty());
     let most = list.len() + blocks().map(|b| b.keys.len()).sum::<usize>();

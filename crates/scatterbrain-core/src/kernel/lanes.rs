@@ -1,4 +1,4 @@
-//! Arithmetic of whole panels with one number a lane.
+//! Arithmetic of whole panels with one number a lane, or one a panel row.
 
 use super::PANEL;
 use crate::Level;
@@ -79,7 +79,8 @@ impl WithSimd for AddLanes<'_> {
     }
 }
 
-/// `tops[r] = max(tops[r], max_j weights[j] · panel[j][r])`.
+/// `tops[r] = max(tops[r], max_j weights[j] · panel[j][r])`, of numbers whose products are none of them NaN: one would be
+/// dropped or take the maximum's place, as the CPU has it.
 ///
 /// # Panics
 /// If `panel` has not a panel row for each of the `weights`.

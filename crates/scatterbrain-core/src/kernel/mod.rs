@@ -8,17 +8,17 @@
 //!
 //! | operation | formula |
 //! |---|---|
-//! | [`product()`] | `out[j][r] = Σ_c panel[c][r] · row_j[c]` |
-//! | [`weighted_sum()`] | `acc[c][r] += Σ_j w[j][r] · row_j[c]` |
+//! | [`product()`] | `out[j][r] = Σ_c panel[c][r] · row_j[c]`, of any number of panels ([`panels_at_once`]) |
+//! | [`weighted_sum()`] | `acc[c][r] += Σ_j w[j][r] · row_j[c]`, the same |
+//! | [`dot_rows`], [`weighted_sum_rows`] | the two for one row and listed ones |
 //! | [`softmax()`] | running reference, 2^x and sum of a tile of scores, background weights subtracted |
 //! | [`hide()`] | hidden pairs of a tile of scores |
 //! | [`scale_lanes`], [`blend_lanes`], [`add_lanes`] | `panel[c][r]·f[r] + other[c][r]·g[r]`, `Σ_c panel[c][r]` |
 //! | [`raise_weighted`] | `max_j weights[j]·panel[j][r]` |
-//! | [`dot_rows`], [`weighted_sum_rows`] | the same two for one row against listed rows |
 //! | [`exp()`], [`exp2()`] | element-wise; the second is the softmax's own |
 //! | [`ln_slice`], [`elu_logs`], [`relu_logs`] | natural logarithms, and those of two feature maps |
 //! | [`sign_bits`], [`largest_signed`] | codes of projections |
-//! | [`select()`] | the largest scores of every lane |
+//! | [`select()`] | the largest scores of every lane, as bits ([`for_chosen`], [`for_chosen_lanes`]) |
 //! | [`quantise_rows`], [`scan()`] | codes of rows with a scale a row; `product` of codes |
 //! | [`coarse_softmax()`] | [`softmax()`] in lower precision, and a second sum, weighted by key |
 //! | [`code_weights`], [`weighted_code_sum()`] | codes of weights, and the heavy ones; `weighted_sum` of codes |
@@ -166,7 +166,7 @@ trait RowsOf<'a>: Copy {
         let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
         for at in 0..count {
             let w = std::array::from_fn(|p| &weights[p][at]);
-            add_column(simd, w, first, columns(self.row(from + at), column), sums);
+            add_column(simd, w, first, elements(self.row(from + at), column), sums);
         }
     }
 }
@@ -204,14 +204,15 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
         let count = weights[0].len();
         let weights: [&[[f32; PANEL]]; P] = std::array::from_fn(|p| &weights[p][..count]);
         let (strides, last) = self.matrix.strides(self.start + from, count);
+        // A copy of its own stays in registers through both loops.
         let mut held = *sums;
         for (at, row) in (0..count).zip(strides) {
             let w = std::array::from_fn(|p| &weights[p][at]);
-            add_column(simd, w, first, columns(row, column), &mut held);
+            add_column(simd, w, first, elements(row, column), &mut held);
         }
         if let Some(row) = last {
             let w = std::array::from_fn(|p| &weights[p][count - 1]);
-            add_column(simd, w, first, columns(row, column), &mut held);
+            add_column(simd, w, first, elements(row, column), &mut held);
         }
         *sums = held;
     }
@@ -219,7 +220,7 @@ impl<'a> RowsOf<'a> for Consecutive<'a> {
 
 /// N elements of a row.
 #[inline(always)]
-fn columns<const N: usize>(row: &[f32], column: usize) -> [f32; N] {
+fn elements<const N: usize>(row: &[f32], column: usize) -> [f32; N] {
     *row[column..].first_chunk().expect("columns of a row")
 }
 

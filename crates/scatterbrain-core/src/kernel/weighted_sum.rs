@@ -1,6 +1,7 @@
 //! Weighted sums of rows: `acc[p][c][r] += Σ_j w_p[j][r] · row_j[c]`.
 //!
-//! Micro-kernels as those of [`product`](super::product()), with columns for rows: accumulators stay in registers over all rows.
+//! Micro-kernels as those of [`product`](super::product()), with columns for rows: accumulators stay in registers over a block
+//! of rows.
 
 use super::product::{chunks, parts, parts_mut, store};
 use super::{PANEL, PANELS, RowsOf};
@@ -24,8 +25,9 @@ pub fn weighted_sum(level: Level, weights: &[f32], rows: Matrix<'_>, keys: &Keys
     row_lookup!(rows, keys, |rows| level.run_wide(WeightedSum { weights, rows, n, d, acc }));
 }
 
-/// Numbers in the rows that are summed over all columns before the next ones: 16 KiB, half of a small first cache, since each
-/// share of columns reads a part of every row.
+/// Numbers in a block of rows, which is summed over all columns before the next one: 16 KiB, half of a small first cache, since
+/// each share of columns reads a part of every row. Rows of more than 256 columns come sixteen a block. Measured on rows that
+/// follow each other; those of a view lie further apart, and then fewer sets of the cache hold a block.
 const BLOCK: usize = 4096;
 
 struct WeightedSum<'a, R> {
