@@ -4,6 +4,7 @@
 //! what they should be, `record` and `markdown` write them down.
 
 mod agreement;
+mod cores;
 mod figures;
 mod fma;
 pub(crate) mod input;

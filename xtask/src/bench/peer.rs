@@ -1,5 +1,6 @@
 //! PyTorch in a process of its own, asked one thing at a time.
 
+use super::cores::OPENMP;
 use super::input::Input;
 use super::venv::Peers;
 use anyhow::{Context, Result, bail, ensure};
@@ -49,6 +50,7 @@ impl Peer {
         for name in OTHERS {
             command.env_remove(name);
         }
+        command.envs(OPENMP);
         if avx2 {
             command.envs(AVX2);
         }

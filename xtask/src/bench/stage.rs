@@ -1,6 +1,7 @@
 //! Takes turns: each repeat times every entry of a group once, so that a change of the machine's speed meets all.
 
 use super::agreement::difference;
+use super::cores::cores;
 use super::input::{HEAD_DIM, Input};
 use super::peer::Peer;
 use super::plan::{Entry, Group, Plan, Probe, Side};
@@ -10,7 +11,7 @@ use crate::interrupt::Interrupt;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use scatterbrain_attention::{Preset, Seed};
+use scatterbrain_attention::{Method, Preset, Seed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,8 @@ const SHORTEST: f64 = 8e-3;
 /// their own ways, and neither runs while the other is timed.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Then for so long every thread of the side to be timed computes exact attention of 64 rows, as in `peer.py`. After a pause a
-/// system may wake two threads on one core and take some 8 ms to spread them: calls of 2 to 12 ms by two threads took as long
-/// as by one, which says nothing of either side.
+/// Then for so long the side to be timed computes exact attention of 64 rows, as in `peer.py`, and goes on to what is timed
+/// without a rest: its threads are awake then.
 const BUSY: Duration = Duration::from_millis(10);
 
 /// The machine, and everything on it that computes.
@@ -31,7 +31,7 @@ pub(crate) struct Stage {
     /// By number of threads, from one.
     pools: Vec<ThreadPool>,
     /// What threads are kept busy with.
-    small: Input,
+    small: (Input, Method),
     peer: Option<Peer>,
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -40,12 +40,20 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(peer: Option<Peer>, plan: &Plan, interrupt: Interrupt, bar: ProgressBar) -> Result<Self> {
         let most = plan.groups.iter().flat_map(|g| &g.entries).map(|e| e.threads).max().unwrap_or(1);
+        let cores = cores();
         let pool = |threads| {
-            let built = ThreadPoolBuilder::new().num_threads(threads).build();
+            let pinned = if cores.len() < threads { Vec::new() } else { cores.clone() };
+            let pin = move |thread: usize| {
+                if let Some(core) = pinned.get(thread) {
+                    core_affinity::set_for_current(*core);
+                }
+            };
+            let built = ThreadPoolBuilder::new().num_threads(threads).start_handler(pin).build();
             built.with_context(|| format!("cannot start {threads} threads"))
         };
         let pools = (1..=most).map(pool).collect::<Result<_>>()?;
-        Ok(Self { pools, small: Input::draw(64, 1), peer, interrupt, bar })
+        let small = (Input::draw(64, 8), Preset::Exact.method(1, HEAD_DIM, Seed(0))?);
+        Ok(Self { pools, small, peer, interrupt, bar })
     }
 
     /// Whether the run is to end.
@@ -117,21 +125,20 @@ impl Stage {
     /// Seconds of one of `calls` calls.
     fn time(&mut self, entry: &Entry, input: &Input, calls: usize) -> Result<f64> {
         sleep(PAUSE);
-        if !matches!(entry.side, Side::Sdpa) {
-            let exact = Preset::Exact.method(1, HEAD_DIM, Seed(0))?;
-            self.pool(entry)
-                .broadcast(|_| self.small.attend_for(BUSY, &exact))
-                .into_iter()
-                .collect::<Result<(), _>>()?;
-        }
         let total = match &entry.side {
             Side::Sdpa => self.peer.as_mut().context("no peer")?.time(entry.threads, entry.causal, calls, BUSY)?,
             Side::FmaPeak => {
+                let busy = Instant::now();
+                while busy.elapsed() < BUSY {
+                    fma::run(self.pool(entry));
+                }
                 let start = Instant::now();
                 (0..calls).for_each(|_| fma::run(self.pool(entry)));
                 start.elapsed().as_secs_f64()
             }
             Side::Project { method, .. } => self.pool(entry).install(|| {
+                let (small, exact) = &self.small;
+                small.attend_for(BUSY, exact)?;
                 let start = Instant::now();
                 for _ in 0..calls {
                     input.attend(method, entry.causal)?;
