@@ -254,6 +254,9 @@ proptest! {
                 continue;
             }
             let rows = kernel::CodeRows::new(level, &values, columns, columns);
+            let mut appended = kernel::CodeRows::with_capacity(1, columns);
+            values.chunks(8 * columns).for_each(|rows| appended.append(level, rows, columns));
+            prop_assert_eq!(&rows, &appended);
             let mut acc: Vec<i32> = (0..columns * PANEL).map(|x| x as i32).collect();
             kernel::weighted_code_sum(level, &codes, &rows, &mut acc);
             for (at, acc) in acc.iter().enumerate() {

@@ -75,11 +75,6 @@ impl QuantisedRows {
         &self.codes[row * self.width..(row + 1) * self.width]
     }
 
-    /// All codes, `[rows, width]`, and one scale a row.
-    pub fn into_parts(self) -> (Vec<i8>, Vec<f32>) {
-        (self.codes, self.scales)
-    }
-
     /// One scale a row.
     pub fn scales(&self) -> &[f32] {
         &self.scales

@@ -56,8 +56,9 @@ impl Centres {
         if length == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
-        let mut codes = Vec::with_capacity(length * d.next_multiple_of(QUAD));
-        let mut scales = Vec::with_capacity(length);
+        let padded = length.next_multiple_of(QUAD);
+        let mut codes = Vec::with_capacity(padded * d.next_multiple_of(QUAD));
+        let mut scales = Vec::with_capacity(padded);
         let mut centred = vec![0.0; length.min(FIRST) * d];
         for start in (0..length).step_by(FIRST) {
             let mut rows = head.key.slice(start..(start + FIRST).min(length));

@@ -3,7 +3,7 @@
 use super::centres::Centres;
 use scatterbrain_core::Result;
 use scatterbrain_core::kernel::{CodeRows, QUAD, key_code};
-use scatterbrain_core::tile::KeyHead;
+use scatterbrain_core::tile::{CHUNK, KeyHead};
 use scatterbrain_hash::QuantisedRows;
 use std::ops::Range;
 
@@ -26,19 +26,21 @@ impl Store {
         let (level, length, width) = (head.level, head.mask.length(), head.key.cols().next_multiple_of(QUAD));
         let centres = Centres::new(head);
         let (codes, mut key_scales) = centres.codes(head)?;
-        let (values, scales) = match length {
-            0 => (Vec::new(), Vec::new()),
-            length => QuantisedRows::whole_range(level, head.value.first_rows(length), i8::MAX)?.into_parts(),
-        };
         let byte = |code: i8| code.wrapping_add(key_code(level)) as u8;
         let padded = length.next_multiple_of(QUAD);
-        let mut keys: Vec<u8> = codes.iter().map(|code| byte(*code)).collect();
+        let mut keys: Vec<u8> = codes.into_iter().map(byte).collect();
         keys.resize(padded * width, byte(0));
         key_scales.resize(padded, 0.0);
-        let mut value_sizes: Vec<f32> = scales.iter().map(|scale| scale * f32::from(i8::MAX)).collect();
+        let mut values = CodeRows::with_capacity(length, head.value.cols());
+        let mut value_sizes = Vec::with_capacity(padded);
+        // Piece by piece: a head's codes twice over are pages more to ask the system for.
+        for start in (0..length).step_by(CHUNK) {
+            let rows = head.value.slice(start..(start + CHUNK).min(length));
+            let rows = QuantisedRows::whole_range(level, rows, i8::MAX)?;
+            values.append(level, rows.codes(), rows.width());
+            value_sizes.extend(rows.scales().iter().map(|scale| scale * f32::from(i8::MAX)));
+        }
         value_sizes.resize(padded, 0.0);
-        let columns = head.value.cols();
-        let values = CodeRows::new(level, &values, columns.next_multiple_of(QUAD), columns);
         Ok(Self { keys, key_scales, width, values, value_sizes, centres })
     }
 

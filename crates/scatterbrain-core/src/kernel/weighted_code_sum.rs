@@ -24,11 +24,27 @@ impl CodeRows {
     /// # Panics
     /// If `width` is 0 or less than `columns`, or `codes` not a whole number of rows.
     pub fn new(level: Level, codes: &[i8], width: usize, columns: usize) -> Self {
-        assert!(width >= columns.max(1) && codes.len().is_multiple_of(width), "rows");
-        let rows = codes.len() / width;
-        let mut quads = vec![[0; 4]; rows.div_ceil(4) * columns];
-        level.run(Interleave { codes, width, columns, quads: &mut quads });
-        Self { quads, columns }
+        let mut rows = Self::with_capacity(codes.len() / width.max(1), columns);
+        rows.append(level, codes, width);
+        rows
+    }
+
+    /// None yet, with room for some.
+    pub fn with_capacity(rows: usize, columns: usize) -> Self {
+        Self { quads: Vec::with_capacity(rows.div_ceil(4) * columns), columns }
+    }
+
+    /// Adds rows as [`CodeRows::new`] packs them, from a whole group on: so all appended before the last are to be a multiple
+    /// of four.
+    ///
+    /// # Panics
+    /// If `width` is 0 or less than the columns, or `codes` not a whole number of rows.
+    pub fn append(&mut self, level: Level, codes: &[i8], width: usize) {
+        let Self { quads, columns } = self;
+        assert!(width >= (*columns).max(1) && codes.len().is_multiple_of(width), "rows");
+        let (before, rows) = (quads.len(), codes.len() / width);
+        quads.resize(before + rows.div_ceil(4) * *columns, [0; 4]);
+        level.run(Interleave { codes, width, columns: *columns, quads: &mut quads[before..] });
     }
 
     /// Columns of a row.
