@@ -5,20 +5,21 @@
 //! this project, whose pool sleeps between calls where OpenMP's looks for work. So both sides' threads are pinned.
 
 use core_affinity::CoreId;
+use std::collections::HashSet;
 use std::fs;
 
 /// OpenMP's words for the same; PyTorch's threads are OpenMP's.
 pub(super) const OPENMP: [(&str, &str); 2] = [("OMP_PLACES", "cores"), ("OMP_PROC_BIND", "close")];
 
-/// One CPU of each core that this process may run on; none where the system does not tell.
+/// One CPU of each core that this process may run on; none where the system does not tell, as elsewhere than on Linux.
 pub(super) fn cores() -> Vec<CoreId> {
-    let mut ids = core_affinity::get_core_ids().unwrap_or_default();
-    ids.retain(|id| siblings(id.id).is_some_and(|first| first == id.id));
+    let (mut ids, mut seen) = (core_affinity::get_core_ids().unwrap_or_default(), HashSet::new());
+    ids.retain(|id| core(id.id).is_some_and(|core| seen.insert(core)));
     ids
 }
 
-/// The first of the CPUs that share a core with one.
-fn siblings(cpu: usize) -> Option<usize> {
+/// The core of a CPU, by the first CPU that shares it.
+fn core(cpu: usize) -> Option<usize> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     first(&fs::read_to_string(path).ok()?)
 }
